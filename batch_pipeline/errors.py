@@ -1,0 +1,132 @@
+"""Every error of the project. Nothing here prints, logs or decides an exit status: the command line does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BatchPipelineError(Exception):
+    """Something went wrong that we can name. The message is one line for the user, with no traceback needed."""
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+# --- refused before the service starts (exit status 2) -------------------------------------------------------
+
+
+class Refused(BatchPipelineError):
+    """A wrong call, wrong parameters, or anything else refused before the service starts. Nothing was written."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the parameters: `where` is the key or JSON path, `what` says what would be right."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class InvalidParameters(Refused):
+    """Parameters that break a rule of the table; all problems at once, in the order of the table."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(str(problem) for problem in problems))
+
+
+class InvalidSettings(Refused):
+    """A setting of the deployment (an environment variable, the node-spec table) that cannot be used."""
+
+
+class InvalidLocation(Refused):
+    """A text that names no location of a kind that is allowed here."""
+
+
+class InputMissing(Refused):
+    """The input location does not exist, is empty, or its manifest cannot be read."""
+
+
+class OutputRefused(Refused):
+    """The output folder holds something else, overlaps the input, or belongs to another service."""
+
+
+class ServiceChanged(Refused):
+    """The service was run before with something else, and `if_changed` is `refuse`."""
+
+
+class ServiceLocked(Refused):
+    """Another run that is alive owns the output folder."""
+
+
+class ModelRefused(Refused):
+    """The model is unknown, not normal, or has no such request path or mapping."""
+
+
+class ServiceNotFound(Refused):
+    """No service of that name exists."""
+
+
+class ServiceBusy(Refused):
+    """A service that is deploying or running can't be changed or deleted."""
+
+
+class LimitReached(Refused):
+    """The deployment's limit on services or nodes."""
+
+
+# --- the service failed (exit status 1) ----------------------------------------------------------------------
+
+
+class ServiceFailed(BatchPipelineError):
+    """The service started and could not finish."""
+
+
+class ThresholdExceeded(ServiceFailed):
+    """More inputs failed than `error_threshold` allows. Results and manifests are written all the same."""
+
+
+class AccountingFailed(ServiceFailed):
+    """Storage does not hold what the ledger says; no manifest was written."""
+
+
+class NodeFailed(ServiceFailed):
+    """A compute node could not do its work at all (model does not load, provider missing)."""
+
+
+class OwnershipLost(ServiceFailed):
+    """Another run took over the output folder while this one was not heard of."""
+
+
+# --- one input failed (recorded, the service goes on) --------------------------------------------------------
+
+
+class InputFailed(BatchPipelineError):
+    """One input has no result. `code` is stable; the message never repeats the source or a signature."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+# --- storage -------------------------------------------------------------------------------------------------
+
+
+class StorageFailed(BatchPipelineError):
+    """The object store did not do what was asked; transient unless a subclass says otherwise."""
+
+
+class ObjectNotFound(StorageFailed):
+    """No such object or bucket. Permanent."""
+
+
+class AccessDenied(StorageFailed):
+    """The store refused the credentials. Permanent."""
+
+
+class PreconditionFailed(StorageFailed):
+    """The object is not (or no longer) what a conditional read or write named. Permanent."""
