@@ -55,7 +55,8 @@ class FileInput:
 class ResponseLeaf:
     """A leaf of the response and the ONNX output it takes.
 
-    `form`: `scalar` ([N] or [N, 1]), `array` ([N, K]), `matrix` ([N, K, M]), `map` (a ZipMap), `any` (no schema: as it comes).
+    `form`: `scalar` ([N] or [N, 1]), `array` ([N, K]), `matrix` ([N, K, M]), `map` (a ZipMap),
+    `any` (no schema, or none of the elements: as it comes).
     """
 
     path: Path
