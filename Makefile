@@ -1,0 +1,48 @@
+# Everything runs in .venv, which is built from requirements.txt by hash and rebuilt only when that file changes.
+PYTHON ?= python3.11
+venv := .venv
+packages := $(venv)/.requirements-$(shell cksum < requirements.txt | cut -d' ' -f1)
+project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+
+.PHONY: help setup demo dev test lint format bench
+
+help:
+	@echo "make demo    run two services on an S3 server of its own and print what they answered"
+	@echo "make test    run every test"
+	@echo "make dev     keep such a server and the Dagster UI up, on http://127.0.0.1:3000, until Ctrl-C"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff put the code in order"
+	@echo "make bench   measure the speed of one compute node"
+	@echo "make setup   build .venv (the others do it when needed)"
+
+setup: $(project)
+
+demo: $(project)
+	@$(venv)/bin/batch-pipeline demo
+
+dev: $(project)
+	@$(venv)/bin/batch-pipeline dev
+
+test: $(project)
+	$(venv)/bin/python -m pytest $(ARGS)
+
+lint: $(project)
+	$(venv)/bin/ruff check
+	$(venv)/bin/ruff format --check
+	$(venv)/bin/mypy
+
+format: $(project)
+	$(venv)/bin/ruff check --fix
+	$(venv)/bin/ruff format
+
+bench: $(project)
+	$(venv)/bin/python -m benchmarks $(ARGS)
+
+$(packages): requirements.txt
+	$(PYTHON) -m venv --clear $(venv)
+	$(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+$(project): $(packages) pyproject.toml
+	$(venv)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
