@@ -19,12 +19,12 @@ from pydantic import (
 )
 
 from batch_pipeline import locations
-from batch_pipeline.environment import EnvReference, VariableName, VariableValue
 from batch_pipeline.errors import InvalidLocation, InvalidParameters, LimitReached
 from batch_pipeline.locations import Location
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.parameter_problems import RULES, encodable, problems, wrong
 from batch_pipeline.settings import Settings
+from batch_pipeline.variables import EnvReference, VariableName, VariableValue
 
 __all__ = ["CsvOptions", "EnvReference", "ServiceParameters", "generate_name", "parse_parameters"]
 
