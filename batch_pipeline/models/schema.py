@@ -111,3 +111,18 @@ def from_leaves(found: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, An
 def schema_of(found: Sequence[Leaf]) -> dict[str, Any]:
     """The plainest request schema with these leaves: `leaves(schema_of(x)) == x`."""
     return from_leaves([(leaf.path, {"type": leaf.type}) for leaf in found])
+
+
+def hole(schema: Schema | None) -> Path:
+    """Where the values of a request with no leaves belong: the first innermost object or array, or the root."""
+    path: Path = ()
+    while schema:
+        kind = kind_of(schema, path)
+        if kind == "array":
+            schema, path = element(schema, path), (*path, 0)
+        elif kind == "object" and properties(schema, path):
+            name, schema = next(iter(properties(schema, path).items()))
+            path = (*path, name)
+        else:
+            break
+    return path

@@ -1,0 +1,76 @@
+"""Whether a package on the local disk is fit for use: everything that is wrong with it, and what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch_pipeline.errors import ModelRefused
+from batch_pipeline.models import labels as label_rules
+from batch_pipeline.models import preprocessing
+from batch_pipeline.models.binding import try_to_bind
+from batch_pipeline.models.onnx_model import OnnxModel, inspect
+from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a package holds. No reasons: it is normal."""
+
+    config: PackageConfig | None
+    onnx: OnnxModel | None
+    labels: tuple[str, ...] | None
+    reasons: tuple[str, ...]
+
+
+def inspect_package(folder: Path) -> Inspection:
+    """Judges a package: it is complete, the ONNX file loads, every API's request and response bind.
+
+    Raises nothing for what is wrong with the package: every reason found is in the answer.
+    """
+    reasons: list[str] = []
+    config = _config(folder, reasons)
+    onnx = _onnx(folder, (config or PackageConfig()).onnx.model_file, reasons)
+    labels = None
+    try:
+        labels = label_rules.find(folder, config or PackageConfig())
+    except ModelRefused as error:
+        reasons.append(error.message)
+    try:
+        preprocessing.load(folder)
+    except ModelRefused as error:
+        reasons.append(error.message)
+    if config is not None:
+        reasons.extend(_unbound(config, onnx, labels))
+    return Inspection(config, onnx, labels, tuple(dict.fromkeys(reasons)))
+
+
+def _config(folder: Path, reasons: list[str]) -> PackageConfig | None:
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        reasons.append(f"{CONFIG_FILE} is missing (the package may still be being uploaded)")
+        return None
+    config, problems = read_config(file.read_bytes())
+    reasons.extend(f"{CONFIG_FILE}: {one}" if not one.startswith(CONFIG_FILE) else one for one in problems)
+    return config
+
+
+def _onnx(folder: Path, model_file: str, reasons: list[str]) -> OnnxModel | None:
+    file = folder / model_file
+    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+        reasons.append(f"{model_file} is missing (the ONNX file; onnx.model_file in {CONFIG_FILE} names another)")
+        return None
+    try:
+        return inspect(file)
+    except ModelRefused as error:
+        reasons.append(error.message)
+        return None
+
+
+def _unbound(config: PackageConfig, onnx: OnnxModel | None, labels: tuple[str, ...] | None) -> list[str]:
+    apis, problems = read_apis(config)
+    reasons = [f"{CONFIG_FILE}: {problem}" for problem in problems]
+    for api in apis if onnx is not None else []:
+        _, problems = try_to_bind(config, api, onnx, labels)
+        reasons.extend(f"API {api.url}: {problem}" for problem in problems)
+    return reasons
