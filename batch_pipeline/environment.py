@@ -1,53 +1,51 @@
-"""Environment variables of a service: which names are allowed, and values that are references."""
+"""The environment variables of a service: resolved from the deployment's own, set around a node's work alone."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Annotated
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator
+from batch_pipeline.errors import InvalidParameters, Problem
+from batch_pipeline.parameters import EnvReference
 
-from batch_pipeline.parameter_problems import encodable, kind
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# These change how the process itself runs: its programs, libraries, interpreter, orchestrator, credentials, settings.
-_PROTECTED = re.compile(r"PATH|(LD_|DYLD_|PYTHON|DAGSTER_|AWS_|BATCH_PIPELINE_).*", re.IGNORECASE)
+Environment = Mapping[str, str | EnvReference]
 
 
-class EnvReference(BaseModel):
-    """A variable of the deployment, read in the node, so that a secret need not stand in the parameters."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    env: str
-
-
-def _variable_name(name: str) -> str:
-    if not _VARIABLE.fullmatch(name):
-        raise ValueError("is no name for an environment variable: letters, digits and _, not starting with a digit")
-    if _PROTECTED.fullmatch(name):
-        raise ValueError("would change how the process itself runs, and is refused; choose another name")
-    return name
+def resolve(environment: Environment) -> dict[str, str]:
+    """The values to set. Raises InvalidParameters where the deployment lacks a variable that is referred to."""
+    problems = [
+        Problem(f"environment.{name}", f"the deployment has no variable {value.env}; set it where the nodes run")
+        for name, value in environment.items()
+        if isinstance(value, EnvReference) and value.env not in os.environ
+    ]
+    if problems:
+        raise InvalidParameters(tuple(problems))
+    return {
+        name: os.environ[value.env] if isinstance(value, EnvReference) else value for name, value in environment.items()
+    }
 
 
-def _variable_value(value: object) -> str | EnvReference:
-    # The value may be a secret: no message repeats it.
-    if isinstance(value, EnvReference):
-        value = {"env": value.env}
-    if isinstance(value, Mapping):
-        if set(value) != {"env"}:
-            raise ValueError("an object here has exactly the key env: {env: NAME}")
-        name = value["env"]
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise ValueError("env must name an environment variable: letters, digits and _")
-        return EnvReference(env=name)
-    if not isinstance(value, str):
-        raise ValueError(f"must be text or {{env: NAME}}, not {kind(value)}; put it in quotes")  # noqa: TRY004  pydantic collects ValueError
-    if "\0" in value or not encodable(value):
-        raise ValueError("must be text without NUL or lone surrogates")
-    return value
+@contextmanager
+def applied(environment: Environment) -> Iterator[None]:
+    """Sets the variables for the block and puts back what was there before."""
+    values = resolve(environment)
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
-VariableName = Annotated[str, AfterValidator(_variable_name)]
-VariableValue = Annotated[str | EnvReference, PlainValidator(_variable_value)]
+def fingerprint(environment: Environment) -> dict[str, str]:
+    """What the records keep: a reference by its name, a value by its digest alone."""
+    return {
+        name: f"env:{value.env}" if isinstance(value, EnvReference) else hashlib.sha256(value.encode()).hexdigest()
+        for name, value in sorted(environment.items())
+    }

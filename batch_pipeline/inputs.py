@@ -1,0 +1,128 @@
+"""The input list: every object below a folder, or every line of an input manifest, read as a stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from batch_pipeline.errors import AccessDenied, InputFailed, InputMissing, ObjectNotFound, PreconditionFailed
+from batch_pipeline.locations import Location, Source, source_name
+from batch_pipeline.manifest import BOM, content_identity, parse_line
+from batch_pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: one key of the folder, or one line of the manifest.
+
+    `line` counts from 1 (manifest lines as an editor shows them; keys of the folder in order). `name` is what its
+    result is named after: the path below the folder, or the file name. `content` is what of it makes the input list.
+    """
+
+    line: int
+    source: Source | None
+    token: bytes
+    digest: bytes
+    name: str
+    content: bytes
+    offset: int = 0
+    """Where the manifest line begins, in bytes."""
+    size: int | None = None
+    etag: str | None = None
+    error: InputFailed | None = None
+
+
+@dataclass(frozen=True)
+class InputList:
+    """Where the inputs are listed. Iterating reads storage anew each time.
+
+    `etag` is what the manifest must still be (None: whatever it is; always None for a folder).
+    """
+
+    storage: Storage
+    location: Location
+    allow_local: bool = False
+    etag: str | None = None
+
+    @property
+    def is_manifest(self) -> bool:
+        return not self.location.is_folder
+
+    def read(self, *, offset: int = 0, line: int = 1) -> Iterator[Input]:
+        """The inputs in order; a manifest from the byte `offset`, where line `line` begins.
+
+        Raises InputMissing where the location is not there or can't be read.
+        """
+        try:
+            if self.is_manifest:
+                yield from self._manifest(offset, line)
+            else:
+                yield from self._folder()
+        except ObjectNotFound:
+            what = "manifest" if self.is_manifest else "bucket"
+            raise InputMissing(f"input_path {self.location}: there is no such {what}") from None
+        except AccessDenied as error:
+            raise InputMissing(f"input_path {self.location} can't be read: {error.message}") from error
+        except PreconditionFailed:
+            raise InputMissing(
+                f"input_path {self.location} was rewritten while the service was reading it; run again"
+            ) from None
+
+    def _folder(self) -> Iterator[Input]:
+        line = 0
+        for info in self.storage.list(self.location):
+            relative = info.location.key[len(self.location.key) :]
+            if not relative or relative.endswith("/"):
+                continue
+            line += 1
+            uri = info.location.uri.encode("utf-8", "surrogatepass")
+            content = b"%s\0%d\0%s" % (uri, info.size, info.etag.encode())
+            yield Input(
+                line,
+                info.location,
+                orjson.dumps(info.location.uri),
+                hashlib.sha256(uri).digest(),
+                relative,
+                content,
+                size=info.size,
+                etag=info.etag,
+            )
+
+    def _manifest(self, offset: int, line: int) -> Iterator[Input]:
+        with self.storage.open(self.location, start=offset, if_match=self.etag) as stream:
+            for text in _lines(iter(stream)):
+                stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
+                if stripped:
+                    yield self._input(line, offset, stripped)
+                offset += len(text)
+                line += 1
+
+    def _input(self, line: int, offset: int, text: bytes) -> Input:
+        parsed = parse_line(text, allow_local=self.allow_local)
+        return Input(
+            line,
+            parsed.source,
+            parsed.token,
+            hashlib.sha256(parsed.identity).digest(),
+            source_name(parsed.source) if parsed.source is not None else "",
+            content_identity(text, parsed),
+            offset,
+            error=parsed.error,
+        )
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines with their line ends, whatever the chunks."""
+    rest: list[bytes] = []
+    for chunk in chunks:
+        *whole, last = chunk.split(b"\n")
+        for text in whole:
+            rest.append(text)
+            yield b"".join(rest) + b"\n"
+            rest.clear()
+        rest.append(last)
+    if text := b"".join(rest):
+        yield text

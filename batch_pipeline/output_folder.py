@@ -1,0 +1,108 @@
+"""An output folder before and between runs: whose it is, what it was made from, and how it is emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, ServiceChanged
+from batch_pipeline.layout import OutputLayout, result_digest
+from batch_pipeline.locations import Location
+from batch_pipeline.planning import load_table
+from batch_pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class ServiceRecord:
+    """What `_batch/service.json` says. `made_from` maps each thing a service is made from to a comparable value."""
+
+    service: str
+    made_from: dict[str, Any]
+    attempt: int
+
+
+def load_record(storage: Storage, layout: OutputLayout) -> ServiceRecord | None:
+    try:
+        return ServiceRecord(**orjson.loads(storage.read(layout.service)))
+    except ObjectNotFound:
+        return None
+
+
+def save_record(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> None:
+    storage.write(layout.service, orjson.dumps(asdict(record)))
+
+
+def inspect(storage: Storage, layout: OutputLayout, service: str) -> ServiceRecord | None:
+    """The record of this service's earlier attempt, None where the folder is empty.
+
+    Raises OutputRefused where it holds anything else, naming the first foreign object.
+    """
+    try:
+        record = load_record(storage, layout)
+        if record is not None and record.service == service:
+            return record
+        if record is not None:
+            raise OutputRefused(
+                f"output_path {layout.output} holds the results of the service {record.service}; choose another folder"
+            )
+        for info in storage.list(layout.output):
+            marker = info.size == 0 and info.location.is_folder
+            if not marker and info.location != layout.lock:
+                raise OutputRefused(
+                    f"output_path {layout.output} is not empty: it holds {info.location}; choose an empty folder"
+                )
+    except ObjectNotFound as error:
+        raise OutputRefused(f"output_path {layout.output}: {error.message}") from error
+    except AccessDenied as error:
+        raise OutputRefused(f"output_path {layout.output} can't be read: {error.message}") from error
+    return None
+
+
+def refuse_changes(layout: OutputLayout, record: ServiceRecord, made_from: dict[str, Any]) -> None:
+    """Raises ServiceChanged that names everything that is not as it was."""
+    keys = [key for key in {**record.made_from, **made_from} if record.made_from.get(key) != made_from.get(key)]
+    if not keys:
+        return
+    changes = "; ".join(_change(key, record.made_from.get(key), made_from.get(key)) for key in keys)
+    raise ServiceChanged(
+        f"the service {record.service} was run before with something else ({changes}). Put it back, choose another name and "
+        f"output_path, or remove its objects in {layout.output} and start over with if_changed: overwrite (--overwrite)"
+    )
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    if key == "input list":
+        return "the input list changed"
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        return f"{key} changed: {', '.join(names)}"
+    if key == "mapping":
+        return "mapping changed"
+    return f"{key} was {before} and is {now}"
+
+
+def own_objects(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> Iterator[Location]:
+    """Every object of the service, its manifests first, its record and lock left out."""
+    for node in range(int(record.made_from["node_count"])):
+        yield layout.result_manifest(node)
+        yield layout.error_manifest(node)
+    try:
+        ours = set(load_table(storage, layout.inputs)["result"])
+    except ObjectNotFound:
+        ours = set()
+    for info in storage.list(layout.results) if ours else ():
+        if result_digest(info.location.key[len(layout.results.key) :]) in ours:
+            yield info.location
+    for info in storage.list(layout.records):
+        if info.location not in (layout.service, layout.lock, layout.inputs):
+            yield info.location
+    yield layout.inputs
+
+
+def empty(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> int:
+    """Removes the service's own objects, and no others; its record last, so that a second try finds the rest."""
+    removed = storage.delete(own_objects(storage, layout, record))
+    return removed + storage.delete([layout.service])

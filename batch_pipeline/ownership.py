@@ -1,0 +1,264 @@
+"""Who may write to an output folder: a lock in storage that its holder keeps alive by heartbeat."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from batch_pipeline.errors import (
+    ObjectNotFound,
+    OutputRefused,
+    OwnershipLost,
+    PreconditionFailed,
+    ServiceLocked,
+    StorageFailed,
+)
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.storage import Storage
+
+LOCK_SECONDS = 30.0
+"""A lock that has not been heard of for this long is a dead holder's."""
+BEAT_SECONDS = 5.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process of one boot of one host: a process id alone may be taken again."""
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        return cls(socket.gethostname(), _boot(), pid, _start_time(pid) or "")
+
+    @classmethod
+    def current(cls) -> ProcessIdentity:
+        return cls.of(os.getpid())
+
+    def state(self) -> str:
+        """`alive`, `gone`, or `unknown` where the process is not of this host."""
+        if (self.host, self.boot) != (socket.gethostname(), _boot()):
+            return "unknown"
+        started = _start_time(self.pid)
+        return "alive" if started is not None and started == self.started else "gone"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that works on a service. `process` is the one whose end means the run's end, where that is known."""
+
+    run_id: str
+    service: str
+    process: ProcessIdentity | None = None
+
+
+@dataclass(frozen=True)
+class _Lock:
+    owner: Owner
+    beat: float
+    """Unix time, by the holder's clock."""
+
+    def encode(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> _Lock:
+        record = orjson.loads(data)
+        owner = record["owner"]
+        process = ProcessIdentity(**owner["process"]) if owner["process"] else None
+        return cls(Owner(owner["run_id"], owner["service"], process), record["beat"])
+
+
+def claim(
+    storage: Storage,
+    layout: OutputLayout,
+    owner: Owner,
+    *,
+    lock_seconds: float = LOCK_SECONDS,
+    is_gone: Callable[[str], bool] = lambda run_id: False,
+) -> None:
+    """Takes the output folder for `owner`, waiting for a dead holder's lock to expire.
+
+    `is_gone` says of a run id whether that run is known to have ended. Raises OutputRefused where the holder works
+    for another service and ServiceLocked where it lives.
+    """
+    while True:
+        if _write(storage, layout, owner, if_match=None):
+            return
+        found = _read(storage, layout)
+        if found is None:
+            continue
+        lock, etag = found
+        if lock.owner.run_id != owner.run_id and not _may_take_over(
+            storage, layout, owner, lock, etag, lock_seconds, is_gone
+        ):
+            continue
+        if _write(storage, layout, owner, if_match=etag):
+            return
+
+
+def _may_take_over(
+    storage: Storage,
+    layout: OutputLayout,
+    owner: Owner,
+    lock: _Lock,
+    etag: str,
+    lock_seconds: float,
+    is_gone: Callable[[str], bool],
+) -> bool:
+    """True once the holder is known to be dead; False when the lock has gone meanwhile. Raises where it lives."""
+    state = lock.owner.process.state() if lock.owner.process else "unknown"
+    if state == "gone" or is_gone(lock.owner.run_id):
+        return True
+    _refuse_if_foreign(layout, owner, lock)
+    if state == "alive":
+        raise ServiceLocked(_alive(layout, lock))
+    watched = time.monotonic()
+    while True:
+        silent = time.time() - lock.beat >= lock_seconds
+        if time.monotonic() - watched >= (min(2 * BEAT_SECONDS, lock_seconds) if silent else lock_seconds):
+            return True
+        time.sleep(POLL_SECONDS)
+        found = _read(storage, layout)
+        if found is None:
+            return False
+        if found[1] != etag:
+            raise ServiceLocked(_alive(layout, found[0]))
+
+
+def check_free(storage: Storage, layout: OutputLayout, owner_service: str) -> None:
+    """Raises OutputRefused where a run of another service, and ServiceLocked where one known to live, holds the lock."""
+    found = _read(storage, layout)
+    if found is None:
+        return
+    lock, _ = found
+    state = lock.owner.process.state() if lock.owner.process else "unknown"
+    if state == "gone":
+        return
+    _refuse_if_foreign(layout, Owner("", owner_service), lock)
+    if state == "alive":
+        raise ServiceLocked(_alive(layout, lock))
+
+
+def release(storage: Storage, layout: OutputLayout, run_id: str) -> None:
+    """Gives the folder back; does nothing where another run holds it."""
+    found = _read(storage, layout)
+    if found is not None and found[0].owner.run_id == run_id:
+        storage.delete([layout.lock])
+
+
+class Heartbeat:
+    """Keeps a lock alive while its `with` block runs, and notices when it was lost."""
+
+    def __init__(
+        self, storage: Storage, layout: OutputLayout, owner: Owner, beat_seconds: float = BEAT_SECONDS
+    ) -> None:
+        self._storage, self._layout, self._owner, self._beat_seconds = storage, layout, owner, beat_seconds
+        self._ended = threading.Event()
+        self.lost = False
+
+    def check(self) -> None:
+        """Raises OwnershipLost where another run has taken the folder over."""
+        if self.lost:
+            raise OwnershipLost(
+                f"{self._layout.output}: another run took this output folder over while run {self._owner.run_id} "
+                "was not heard of; this run stops, and what it finished is kept"
+            )
+
+    def beat(self) -> None:
+        """Renews the lock once. A store that does not answer is tried again at the next beat: the lock outlives several."""
+        try:
+            found = _read(self._storage, self._layout)
+            if found is None or found[0].owner.run_id != self._owner.run_id:
+                self.lost = True
+                return
+            _write(self._storage, self._layout, found[0].owner, if_match=found[1])
+        except StorageFailed:
+            return
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self._beat_seconds):
+            self.beat()
+
+    @contextmanager
+    def running(self) -> Iterator[Heartbeat]:
+        thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            thread.join()
+
+
+def _read(storage: Storage, layout: OutputLayout) -> tuple[_Lock, str] | None:
+    try:
+        with storage.open(layout.lock) as stream:
+            data = b"".join(stream)
+            return _Lock.decode(data), stream.etag
+    except ObjectNotFound:
+        return None
+
+
+def _write(storage: Storage, layout: OutputLayout, owner: Owner, *, if_match: str | None) -> bool:
+    """Writes the lock if it still is what `if_match` names (None: if there is none). False where it is not."""
+    try:
+        storage.write(layout.lock, _Lock(owner, time.time()).encode(), if_absent=if_match is None, if_match=if_match)
+    except (PreconditionFailed, ObjectNotFound):
+        return False
+    return True
+
+
+def _refuse_if_foreign(layout: OutputLayout, owner: Owner, lock: _Lock) -> None:
+    if lock.owner.service != owner.service:
+        raise OutputRefused(
+            f"output_path {layout.output} is in use by the service {lock.owner.service}; choose another folder"
+        )
+
+
+def _alive(layout: OutputLayout, lock: _Lock) -> str:
+    return (
+        f"{layout.output}: run {lock.owner.run_id} of the service {lock.owner.service} is at work on it; "
+        "stop that run, or wait for its end"
+    )
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """When the process started, in clock ticks since boot; None where there is no such process (or it is a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _signalled(pid)
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _signalled(pid: int) -> str | None:
+    """Where there is no /proc (macOS): whether the process takes a signal."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return ""
+    return ""
