@@ -6,7 +6,6 @@ The child serves until its standard input ends. So it stops with its parent howe
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -14,10 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from batch_pipeline.errors import BatchPipelineError
-
-ACCESS_KEY = "demo"
-SECRET_KEY = "demo-secret"  # noqa: S105 - moto takes any
-REGION = "us-east-1"
 
 
 class DemoFailed(BatchPipelineError):
@@ -47,23 +42,6 @@ def s3_server() -> Iterator[str]:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def client_environment(endpoint: str) -> dict[str, str | None]:
-    """The variables an S3 client needs for this server, and (as None) those of the user's own that would lead away."""
-    away: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("AWS_"))
-    exempt = ",".join(part for part in (os.environ.get("NO_PROXY"), "127.0.0.1") if part)
-    return away | {
-        "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "NO_PROXY": exempt,
-        "no_proxy": exempt,
-    }
 
 
 def _serve() -> None:

@@ -1,0 +1,83 @@
+"""`batch-pipeline dev`: the Dagster UI and daemon over a seeded S3 server, until they are told to stop."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+import yaml
+
+from batch_pipeline.demo.environment import INSTANCE, playground
+from batch_pipeline.demo.seed import DemoService, seed
+from batch_pipeline.deployment import Deployment
+
+WORKSPACE = INSTANCE.with_name("workspace.yaml")
+GRACE_SECONDS = 20
+SHARED = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "BATCH_PIPELINE_MODELS",
+    "BATCH_PIPELINE_CACHE",
+    "DAGSTER_HOME",
+)
+"""What another terminal needs to work with the same deployment."""
+
+
+def serve(port: int) -> int:
+    """Run until Ctrl-C or SIGTERM (0), or until Dagster ends by itself (its exit status, or 1)."""
+    try:
+        with playground() as home:
+            click.echo("training and uploading two models …", err=True)
+            flowers, _ = seed(Deployment.from_environment())
+            launchpad = _write_launchpad(flowers, home)
+            with _dagster(port, launchpad) as process:
+                click.echo(_welcome(port), err=True)
+                return process.wait() or 1
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        return 0
+
+
+def _write_launchpad(demo: DemoService, home: Path) -> Path:
+    path = home / "launchpad.yaml"
+    path.write_text(yaml.safe_dump(demo.parameters, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _dagster(port: int, launchpad: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Webserver, daemon and code server as one group of processes, none of which outlives the block."""
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
+    variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad)}
+    with subprocess.Popen(command, env=variables, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=GRACE_SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _welcome(port: int) -> str:
+    exports = " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in SHARED)
+    return (
+        f"the UI comes up on http://127.0.0.1:{port}; Ctrl-C stops everything, and nothing is kept\n"
+        f"for the command line, in another terminal:\n  export {exports}"
+    )
