@@ -146,19 +146,17 @@ def _read(path: Path) -> list[NodeSpec]:
     rows = data.get("node_specs") if isinstance(data, dict) and set(data) == {"node_specs"} else None
     if not isinstance(rows, list):
         raise InvalidSettings(f"node specs {path}: must hold one key, node_specs, with a list of specs")
-    try:
-        specs = [_Row.model_validate(row).spec() for row in rows]
-    except ValidationError as error:
-        raise InvalidSettings(f"node specs {path}: {_reasons(error)}") from error
+    specs = [_spec(path, number, row) for number, row in enumerate(rows, 1)]
     repeated = sorted({spec.id for spec in specs if sum(other.id == spec.id for other in specs) > 1})
     if repeated:
         raise InvalidSettings(f"node specs {path}: more than one entry has the id {repeated[0]}")
     return specs
 
 
-def _reasons(error: ValidationError) -> str:
-    entry = next((issue["input"] for issue in error.errors() if isinstance(issue["input"], dict)), None)
-    name = f"{entry['id']}: " if entry and "id" in entry else ""
-    return name + "; ".join(
-        f"{'.'.join(map(str, issue['loc'])) or 'entry'}: {issue['msg']}" for issue in error.errors()
-    )
+def _spec(path: Path, number: int, row: object) -> NodeSpec:
+    try:
+        return _Row.model_validate(row).spec()
+    except ValidationError as error:
+        name = row["id"] if isinstance(row, dict) and "id" in row else f"entry {number}"
+        issues = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors())
+        raise InvalidSettings(f"node specs {path}: {name}: {issues.removeprefix(': ')}") from error

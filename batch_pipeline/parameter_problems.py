@@ -43,7 +43,7 @@ def wrong(key: str, value: object) -> ValueError:
 
 
 def _problem(issue: ErrorDetails) -> Problem:
-    steps = [str(step) for step in issue["loc"] if step != "[key]"]
+    steps = [_printable(str(step)) for step in issue["loc"] if step != "[key]"]
     key = ".".join(steps)
     if issue["type"] == "extra_forbidden":
         return Problem(key, _unknown(steps))
@@ -55,6 +55,8 @@ def _problem(issue: ErrorDetails) -> Problem:
         return Problem(key, f"must be JSON, not {kind(issue['input'])}")
     if issue["type"] == "invalid_key" or key not in RULES:
         return Problem(key, f"the key must be text, not {kind(issue['input'])}")
+    if key == "environment":  # whatever it is, it may hold a secret
+        return Problem(key, f"must be {RULES[key]}, not {kind(issue['input'])}")
     return Problem(key, f"must be {RULES[key]}, not {_shown(issue['input'])}")
 
 
@@ -81,7 +83,7 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -96,6 +98,10 @@ def kind(value: object) -> str:
     if value is None:
         return "nothing"
     return next((name for type_, name in kinds if isinstance(value, type_)), f"a {type(value).__name__}")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
 
 
 def encodable(text: str) -> bool:

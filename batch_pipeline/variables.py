@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from batch_pipeline.parameter_problems import encodable, kind
 
@@ -50,4 +50,4 @@ def _variable_value(value: object) -> str | EnvReference:
 
 
 VariableName = Annotated[str, AfterValidator(_variable_name)]
-VariableValue = Annotated[str | EnvReference, PlainValidator(_variable_value)]
+VariableValue = Annotated[str | EnvReference, BeforeValidator(_variable_value)]
