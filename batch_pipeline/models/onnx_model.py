@@ -22,7 +22,7 @@ class OnnxModel:
 
 
 def inspect(path: Path) -> OnnxModel:
-    """Loads an ONNX file, with the external data beside it. Raises ModelRefused, in one line, where it does not load."""
+    """Loads an ONNX file and the external data beside it. Raises ModelRefused, in one line, where it does not load."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 

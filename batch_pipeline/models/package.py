@@ -62,7 +62,8 @@ class PackageConfig(BaseModel):
     model_algorithm: str | None = None
     model_type: str | None = None
     metrics: dict[str, Any] | None = None
-    apis: list[dict[str, Any]] | None = None
+    entries: list[dict[str, Any]] | None = Field(default=None, alias="apis")
+    """`apis` as it stands in the file."""
     source_type: str | None = None
     onnx: OnnxOptions = Field(default_factory=OnnxOptions)
 
@@ -77,16 +78,17 @@ class PackageConfig(BaseModel):
         return self.model_algorithm == "image_classification"
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        """The request paths of the APIs that can be read."""
-        return tuple(api.url for api in read_apis(self)[0])
+    def apis(self) -> tuple[Api, ...]:
+        """The APIs that can be read."""
+        return tuple(read_apis(self)[0])
 
     def api(self, url: str) -> Api:
         """The API at a request path. Raises ModelRefused listing the model's urls."""
-        for api in read_apis(self)[0]:
+        for api in self.apis:
             if api.url == url:
                 return api
-        raise ModelRefused(f"request_path: the model has no API at {url!r}; it has {', '.join(self.urls) or 'none'}")
+        urls = ", ".join(api.url for api in self.apis)
+        raise ModelRefused(f"request_path: the model has no API at {url!r}; it has {urls or 'none'}")
 
 
 def read_config(content: bytes) -> tuple[PackageConfig | None, list[str]]:
@@ -117,7 +119,7 @@ def read_apis(config: PackageConfig) -> tuple[list[Api], list[str]]:
     """The APIs that can be read, and what is wrong with the others."""
     apis: list[Api] = []
     problems: list[str] = []
-    for index, entry in enumerate(config.apis or []):
+    for index, entry in enumerate(config.entries or []):
         try:
             api = _read_api(entry, f"apis[{index}]", config.onnx)
         except ModelRefused as error:
@@ -142,7 +144,7 @@ def _broken_rules(config: PackageConfig) -> list[str]:
         problems.append(
             f"model_type: {'missing' if config.model_type is None else repr(config.model_type)}; ONNX is expected"
         )
-    if not config.apis:
+    if not config.entries:
         problems.append("apis: missing; a list with at least one API is expected")
     return problems
 

@@ -97,7 +97,7 @@ def _walk(schema: Schema, path: Path) -> Iterator[Leaf]:
 def from_leaves(found: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, Any]:
     """The schema whose leaves are at these paths, in this order, each with the given keys (`type`, …)."""
     if not found:
-        return {"type": "object", "properties": {}}
+        return {}
     if not found[0][0]:
         return dict(found[0][1])
     groups: dict[str | int, list[tuple[Path, Mapping[str, Any]]]] = {}

@@ -41,7 +41,12 @@ def inspect_package(folder: Path) -> Inspection:
     except ModelRefused as error:
         reasons.append(error.message)
     if config is not None:
-        reasons.extend(_unbound(config, onnx, labels))
+        apis, problems = read_apis(config)
+        reasons.extend(f"{CONFIG_FILE}: {problem}" for problem in problems)
+    if config is not None and onnx is not None:
+        for api in apis:
+            _, problems = try_to_bind(config, api, onnx, labels)
+            reasons.extend(f"API {api.url}: {problem}" for problem in problems)
     return Inspection(config, onnx, labels, tuple(dict.fromkeys(reasons)))
 
 
@@ -65,12 +70,3 @@ def _onnx(folder: Path, model_file: str, reasons: list[str]) -> OnnxModel | None
     except ModelRefused as error:
         reasons.append(error.message)
         return None
-
-
-def _unbound(config: PackageConfig, onnx: OnnxModel | None, labels: tuple[str, ...] | None) -> list[str]:
-    apis, problems = read_apis(config)
-    reasons = [f"{CONFIG_FILE}: {problem}" for problem in problems]
-    for api in apis if onnx is not None else []:
-        _, problems = try_to_bind(config, api, onnx, labels)
-        reasons.extend(f"API {api.url}: {problem}" for problem in problems)
-    return reasons
