@@ -1,0 +1,38 @@
+"""The code location: what Dagster loads. Nothing is read or contacted but settings and the table of node specs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from batch_pipeline.node_specs import load_node_specs
+from batch_pipeline.orchestration.executor import local_executor
+from batch_pipeline.orchestration.graph import service_assets
+from batch_pipeline.orchestration.job import service_job
+from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.settings import Settings
+
+
+def build_definitions(
+    *,
+    env: Mapping[str, str] = os.environ,
+    executor: dg.ExecutorDefinition = local_executor,
+    resource_overrides: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
+    """The assets, job and executor of a deployment.
+
+    `executor` may be another one, for example dagster-k8s's or dagster-ray's. Raises `InvalidSettings`.
+    """
+    settings = Settings.from_environment(env)
+    return dg.Definitions(
+        assets=service_assets(load_node_specs(settings.node_specs), settings),
+        jobs=[service_job()],
+        executor=executor,
+        resources={"deployment": DeploymentResource(), **(resource_overrides or {})},
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,1 @@
+"""The Dagster half: it turns run config into calls of `batch_pipeline.service`, and reports into metadata."""

@@ -1,0 +1,69 @@
+"""The executor of one machine: a stand-alone service in process, several nodes as processes of a forkserver."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import dagster as dg
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig
+from dagster._core.executor.base import Executor
+from dagster._core.executor.in_process import InProcessExecutor
+from dagster._core.executor.init import InitExecutorContext
+from dagster._core.executor.multiprocess import MultiprocessExecutor
+
+from batch_pipeline.orchestration.config import from_run_config
+from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
+from batch_pipeline.orchestration.holding import holding
+from batch_pipeline.ownership import ProcessIdentity
+from batch_pipeline.settings import Settings
+
+PRELOAD = "batch_pipeline.orchestration.preload"
+"""The one module that the forkserver imports before it forks a step."""
+
+
+class LocalExecutor(Executor):
+    """Runs a service on this machine, and keeps its lock on the output folder from the first step to the last."""
+
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+
+    @property
+    def retries(self) -> RetryMode:
+        return RetryMode.ENABLED
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        return StepDependencyConfig.default()
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
+        """The events of the run, step by step."""
+        instance = plan_context.instance
+        end_dead_runs(instance)
+        instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current()))
+        with ExitStack() as stack:
+            for event in self._inner(plan_context).execute(plan_context, execution_plan):
+                yield event
+                if event.is_step_success and event.node_name == "ingest_manifest":
+                    # Only now is the folder ours; from here on this process keeps the lock, whatever the steps do.
+                    stack.enter_context(holding(instance, plan_context.dagster_run))
+
+    def _inner(self, plan_context: PlanOrchestrationContext) -> Executor:
+        config = from_run_config(plan_context.run_config) or {}
+        if config.get("node_count", 1) == 1:
+            return InProcessExecutor(retries=self.retries)
+        return MultiprocessExecutor(
+            retries=self.retries,
+            max_concurrent=self._max_concurrent,
+            start_method="forkserver",
+            explicit_forkserver_preload=[PRELOAD],
+        )
+
+
+@dg.executor(name="local")
+def local_executor(context: InitExecutorContext) -> LocalExecutor:  # noqa: ARG001  dagster calls it so
+    """One machine: a stand-alone service in process, several nodes as that many processes."""
+    return LocalExecutor(Settings.from_environment().local_nodes)

@@ -1,0 +1,113 @@
+"""Deploy a service: name it, refuse what can be refused now, make its run, and execute it here or queue it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import dagster as dg
+from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._core.storage.dagster_run import DagsterRun
+
+from batch_pipeline.errors import InvalidSettings, LimitReached, ServiceBusy
+from batch_pipeline.orchestration.code_location import create_run
+from batch_pipeline.orchestration.failures import RunError, run_error
+from batch_pipeline.orchestration.here import execute_here
+from batch_pipeline.orchestration.holders import end_dead_runs
+from batch_pipeline.orchestration.instance import open_instance
+from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.runs import latest_run
+from batch_pipeline.orchestration.states import ACTIVE, State, state_of
+from batch_pipeline.parameters import ServiceParameters, generate_name
+
+if TYPE_CHECKING:
+    from batch_pipeline.deployment import Deployment
+    from batch_pipeline.node.job import Progress
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A service that was launched, and how it ended where the caller waited for it."""
+
+    service: str
+    run_id: str
+    state: State
+    output_path: str
+    error: RunError | None = None
+    """Why it failed; None for a service that is queued, finished or stopped."""
+
+    @property
+    def message(self) -> str:
+        return self.error.message if self.error is not None else ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was refused before it did anything (exit status 2, not 1)."""
+        return self.error is not None and self.error.refused
+
+
+def launch(
+    parameters: ServiceParameters,
+    *,
+    wait: bool,
+    instance: dg.DagsterInstance | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Launched:
+    """Deploy the service; with `wait` here, with no daemon, else on the queue of the instance.
+
+    `on_progress` is called from another thread now and then while this process waits. A service that started and
+    failed is no exception: see `Launched.error`. Raises `Refused`, and then there is neither partition nor run.
+    """
+    instance = instance or open_instance(quiet=wait)
+    if not wait and not isinstance(instance.run_coordinator, QueuedRunCoordinator):
+        raise InvalidSettings("the instance has no run queue: remove run_coordinator from its dagster.yaml, or wait")
+    deployment = DeploymentResource().get()
+    end_dead_runs(instance)
+    parameters = _admitted(parameters, instance, deployment)
+    instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
+    run = create_run(instance, parameters)
+    if not wait:
+        return _launched(parameters, enqueue(instance, run), None)
+    ended = execute_here(instance, run, parameters, deployment, on_progress)
+    return _launched(parameters, ended, run_error(instance, ended.run_id))
+
+
+def enqueue(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRun:
+    """Put the run on the instance's queue. The coordinator asks nothing of a workspace, so no code server is started."""
+    return instance.submit_run(run.run_id, workspace=cast("Any", None))
+
+
+def _admitted(parameters: ServiceParameters, instance: dg.DagsterInstance, deployment: Deployment) -> ServiceParameters:
+    """The parameters, with a name. Raises `Refused` for everything that can be known before there is a run."""
+    from batch_pipeline import service
+
+    existing = frozenset(instance.get_dynamic_partitions(SERVICE))
+    if parameters.name is None:
+        parameters = parameters.model_copy(update={"name": generate_name(existing)})
+    name = parameters.name or ""
+    if name in existing:
+        refuse_if_busy(instance, name)
+    elif len(existing) >= deployment.settings.max_services:
+        raise LimitReached(
+            f"{len(existing)} services exist, the limit of this deployment (BATCH_PIPELINE_MAX_SERVICES): "
+            "delete one with: batch-pipeline services delete NAME"
+        )
+    service.check(parameters, deployment)
+    return parameters
+
+
+def refuse_if_busy(instance: dg.DagsterInstance, name: str) -> None:
+    """Raises `ServiceBusy` for a service that is deploying or running."""
+    run = latest_run(instance, name)
+    state = state_of(run)
+    if run is not None and state in ACTIVE:
+        raise ServiceBusy(f"the service {name} is {state} (run {run.run_id}): stop it, or wait for its end")
+
+
+def _launched(parameters: ServiceParameters, run: DagsterRun, error: RunError | None) -> Launched:
+    state = state_of(run)
+    return Launched(
+        parameters.name or "", run.run_id, state, parameters.output_path, error if state == "failed" else None
+    )

@@ -1,0 +1,126 @@
+"""What people see of a run: reports of the service turned into Dagster metadata. Counts, rates, places, samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from batch_pipeline.orchestration.names import ACCOUNTED, OUTPUT_MANIFEST
+from batch_pipeline.parameters import ServiceParameters
+
+if TYPE_CHECKING:
+    from batch_pipeline.node.job import NodeReport
+    from batch_pipeline.publishing import Summary
+    from batch_pipeline.service import InputReport, MappingReport
+
+CELL = 500
+"""Characters of one cell of a table; longer texts are cut."""
+
+Metadata = dict[str, Any]
+
+
+def of_input(parameters: ServiceParameters, report: InputReport) -> Metadata:
+    metadata: Metadata = {
+        "input_path": dg.MetadataValue.path(parameters.input_path),
+        "inputs": report.inputs,
+        "bad_lines": report.bad_lines,
+        "repeated": report.repeated,
+        "attempt": report.attempt,
+        "finished_before": report.finished,
+    }
+    return metadata if report.size is None else {**metadata, "bytes": report.size}
+
+
+def of_mapping(report: MappingReport) -> Metadata:
+    metadata: Metadata = {
+        "model": report.model,
+        "model_sha256": report.model_sha256,
+        "model_digest": report.model_digest,
+        "request_path": report.request_path,
+    }
+    return metadata if report.rule is None else {**metadata, "mapping": dg.MetadataValue.json(report.rule)}
+
+
+def of_node(report: NodeReport) -> Metadata:
+    progress = report.progress
+    return {
+        "node": report.node,
+        "done": progress.done,
+        "failed": progress.failed,
+        "rows": progress.rows,
+        "failed_rows": progress.failed_rows,
+        "bytes_read": progress.bytes_read,
+        "seconds": round(report.seconds, 3),
+        **_rates(report.seconds, inputs=progress.done, rows=progress.rows),
+    }
+
+
+def of_results(parameters: ServiceParameters, summary: Summary, mapping: MappingReport) -> Metadata:
+    """The counts over the whole ledger, where the results are, and a few of them."""
+    metadata: Metadata = {
+        "results": dg.MetadataValue.path(f"{parameters.output_path}infer-result/"),
+        **of_mapping(mapping),
+        **_counts(summary),
+        "seconds": round(summary.seconds, 3),
+        **_rates(summary.seconds, inputs=summary.succeeded, rows=summary.rows or 0),
+    }
+    if summary.sample:
+        metadata["sample"] = table(summary.sample)
+    return metadata
+
+
+def of_manifests(parameters: ServiceParameters, summary: Summary) -> Metadata:
+    metadata: Metadata = {
+        "output_path": dg.MetadataValue.path(parameters.output_path),
+        "state": summary.state,
+        **_counts(summary),
+        "result_manifests": dg.MetadataValue.json([str(each) for each in summary.result_manifests]),
+        "error_manifests": dg.MetadataValue.json([str(each) for each in summary.error_manifests]),
+    }
+    if summary.first_errors:
+        metadata["first_errors"] = table(summary.first_errors)
+    return metadata
+
+
+def accounted(summary: Summary) -> dg.AssetCheckResult:
+    """inputs = succeeded + failed. `publish` has proved it from storage; here it is said where people look."""
+    return dg.AssetCheckResult(
+        asset_key=OUTPUT_MANIFEST,
+        check_name=ACCOUNTED,
+        passed=summary.inputs == summary.succeeded + summary.failed,
+        metadata=_counts(summary),
+    )
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows of any values, each shown as text."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(str(column) for row in rows for column in row))
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({column: _cell(row.get(column)) for column in columns}) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(column) for column in columns]),
+    )
+
+
+def _counts(summary: Summary) -> Metadata:
+    counts: Metadata = {"inputs": summary.inputs, "succeeded": summary.succeeded, "failed": summary.failed}
+    if summary.rows is not None:
+        counts.update(rows=summary.rows, failed_rows=summary.failed_rows)
+    return counts
+
+
+def _rates(seconds: float, *, inputs: int, rows: int) -> Metadata:
+    if seconds <= 0:
+        return {}
+    rates: Metadata = {"inputs_per_second": round(inputs / seconds, 3)}
+    return {**rates, "rows_per_second": round(rows / seconds, 3)} if rows else rates
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"

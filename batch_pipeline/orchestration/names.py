@@ -1,0 +1,28 @@
+"""The names by which runs, partitions and tags of services are known to Dagster. Nothing is imported here."""
+
+SERVICE = "batch_service"
+"""The graph asset's op, the job, and the set of partitions, one of which is one service."""
+
+LOCATION = "batch_pipeline"
+DEFINITIONS_MODULE = "batch_pipeline.definitions"
+DEFINITIONS_ATTRIBUTE = "defs"
+
+INPUT_MANIFEST = "input_manifest"
+INFERENCE_RESULTS = "inference_results"
+OUTPUT_MANIFEST = "output_manifest"
+
+TAG_SERVICE = "batch_pipeline/service"
+TAG_MODEL = "batch_pipeline/model"
+TAG_NODES = "batch_pipeline/nodes"
+TAG_DESCRIPTION = "batch_pipeline/description"
+TAG_INPUTS = "batch_pipeline/inputs"
+TAG_INPUTS_DONE = "batch_pipeline/inputs_done"
+TAG_HOLDER = "batch_pipeline/holder"
+"""Which process executes the run, so that another can tell when it is gone."""
+
+ACCOUNTED = "every_input_accounted_for"
+"""The asset check on the output manifest."""
+ACCOUNTED_OUTPUT = f"{OUTPUT_MANIFEST}_{ACCOUNTED}"
+"""The output that carries it, named as Dagster expects."""
+
+PARTITION = "dagster/partition"

@@ -1,0 +1,27 @@
+"""Imported once by the forkserver: all that a step imports before its work. It only imports; no thread may start.
+
+The storages are named here because an instance loads them by name, in every step anew.
+"""
+
+from importlib import import_module
+
+MODULES = (
+    "dagster._core.execution.plan.execute_step",
+    "dagster._core.executor.child_process_executor",
+    "dagster._core.launcher.default_run_launcher",
+    "dagster._core.run_coordinator.queued_run_coordinator",
+    "dagster._core.storage.event_log",
+    "dagster._core.storage.fs_io_manager",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
+    "dagster._core.storage.runs",
+    "dagster._core.storage.schedules",
+    "dagster._core.storage.sqlite_storage",
+    "alembic.command",
+    "sqlalchemy.dialects.sqlite",
+    "batch_pipeline.definitions",
+    "batch_pipeline.service",
+)
+
+for module in MODULES:
+    import_module(module)

@@ -1,0 +1,48 @@
+"""Tags: what runs say about their service, and what inference ops ask of Kubernetes and Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_pipeline.node_specs import NodeSpec
+from batch_pipeline.orchestration.names import (
+    TAG_DESCRIPTION,
+    TAG_INPUTS,
+    TAG_INPUTS_DONE,
+    TAG_MODEL,
+    TAG_NODES,
+    TAG_SERVICE,
+)
+from batch_pipeline.parameters import ServiceParameters
+
+if TYPE_CHECKING:
+    from batch_pipeline.publishing import Summary
+
+
+def service_tags(parameters: ServiceParameters) -> dict[str, str]:
+    """The tags of a service's run. An empty text is no tag."""
+    tags = {
+        TAG_SERVICE: parameters.name or "",
+        TAG_MODEL: parameters.model,
+        TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",
+        TAG_DESCRIPTION: parameters.description,
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def summary_tags(summary: Summary) -> dict[str, str]:
+    """How many inputs there are and how many are done, kept with the run so that a list needs no storage."""
+    return {TAG_INPUTS: str(summary.inputs), TAG_INPUTS_DONE: str(summary.succeeded + summary.failed)}
+
+
+def resource_tags(spec: NodeSpec) -> dict[str, Any]:
+    """What the step of one node needs, as dagster-k8s and dagster-ray read it, and the spec's own tags."""
+    resources = {"cpu": str(spec.cpu), "memory": f"{spec.memory_gib:g}Gi"}
+    limits = {**resources, **({"nvidia.com/gpu": str(spec.gpu)} if spec.gpu else {})}
+    ray = {"num_cpus": spec.cpu, "num_gpus": spec.gpu, "memory": int(spec.memory_gib * 2**30)}
+    tags: dict[str, Any] = {
+        "dagster-k8s/config": {"container_config": {"resources": {"requests": dict(limits), "limits": limits}}},
+        "dagster-ray/config": ray,
+        "batch_pipeline/node_spec": spec.id,
+    }
+    return {**tags, **spec.tags}
