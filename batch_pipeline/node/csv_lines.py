@@ -1,0 +1,82 @@
+"""The lines of a CSV's result: each row's answer or error in the row's place, with the row itself where asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from batch_pipeline.models.binding import Binding
+from batch_pipeline.node.answers import answer_texts, is_object
+from batch_pipeline.node.batching import Answered
+from batch_pipeline.node.csv_fields import RowError
+from batch_pipeline.node.csv_rows import Rows
+
+
+@dataclass(frozen=True)
+class Lines:
+    """`text`: one line a row, each with its line end."""
+
+    text: bytes
+    rows: int
+    failed_rows: int
+
+
+def result_lines(
+    binding: Binding, rows: Rows, answered: Answered, raw: list[list[str]] | None, names: list[str] | None
+) -> Lines:
+    """`raw` are the rows' fields where each line also carries its row: under the names of the header, else a list."""
+    import numpy as np
+    import polars as pl
+
+    good = rows.count - len(rows.errors)
+    answers = answer_texts(binding, answered.outputs, good - len(answered.failed))
+    errors = dict(rows.errors)
+    if not errors and not answered.failed:
+        texts = answers
+    else:
+        keep = np.ones(rows.count, dtype=bool)
+        keep[list(errors)] = False
+        places = np.flatnonzero(keep)
+        for position, reason in answered.failed.items():
+            errors[int(places[position])] = RowError("inference_failed", reason)
+        keep[list(errors)] = False
+        everything = np.empty(rows.count, dtype=object)
+        everything[keep] = answers.to_list()
+        for number, error in errors.items():
+            everything[number] = error_text(error)
+        texts = pl.Series("line", everything.tolist(), dtype=pl.String)
+    if raw is not None:
+        joined = _joined(texts.to_list(), raw, names, errors, wrap=not is_object(binding))
+        texts = pl.Series("line", joined, dtype=pl.String)
+    text = (texts.str.join("\n").item() + "\n").encode() if len(texts) else b""
+    return Lines(text, rows.count, len(errors))
+
+
+def error_text(error: RowError) -> str:
+    import orjson
+
+    return orjson.dumps({"error": {"code": error.code, "message": error.message}}).decode()
+
+
+def _joined(
+    texts: list[str], raw: list[list[str]], names: list[str] | None, errors: dict[int, RowError], *, wrap: bool
+) -> list[str]:
+    import orjson
+
+    joined = []
+    for number, (text, fields) in enumerate(zip(texts, raw, strict=True)):
+        row = orjson.dumps(fields if names is None else named(fields, names)).decode()
+        if wrap and number not in errors:
+            joined.append(f'{{"input":{row},"output":{text}}}')
+        else:
+            joined.append(f'{{"input":{row}' + ("}" if text == "{}" else "," + text[1:]))
+    return joined
+
+
+def named(fields: list[str], names: list[str]) -> dict[str, Any]:
+    """A row by the header's names; a field without a name, or with one that is taken, has its column number."""
+    row: dict[str, Any] = {}
+    for index, field in enumerate(fields):
+        name = names[index] if index < len(names) and names[index] not in row else str(index)
+        row[name] = field
+    return row

@@ -1,0 +1,110 @@
+"""One CSV, or one part of a divided one: its blocks through parser and engine to the lines of its result."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batch_pipeline.errors import InputFailed
+from batch_pipeline.models.binding import Binding
+from batch_pipeline.models.mapping import ColumnMapping
+from batch_pipeline.node import csv_blocks, csv_rows
+from batch_pipeline.node.batching import Answered, BatchingEngine
+from batch_pipeline.node.csv_fields import split_row
+from batch_pipeline.node.csv_lines import Lines, result_lines
+from batch_pipeline.node.sample import Sample
+
+if TYPE_CHECKING:
+    from batch_pipeline.parameters import CsvOptions
+
+AHEAD = 3
+"""Blocks of one CSV that are being parsed or inferred while an earlier one is written."""
+
+
+@dataclass(frozen=True)
+class CsvWork:
+    """What turns CSVs of one job into answers. Thread-safe."""
+
+    binding: Binding
+    mapping: ColumnMapping
+    csv: CsvOptions
+    join_input: bool
+    engine: BatchingEngine
+    parsers: Executor
+    sample: Sample
+
+    def lines(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        start: int = 0,
+        end: int | None = None,
+        header: Callable[[], bytes] | None = None,
+        block_bytes: int = csv_blocks.BLOCK_BYTES,
+    ) -> Iterator[Lines]:
+        """The result's lines, block by block, for the rows whose first byte lies in [start, end).
+
+        `chunks` begin at byte `max(0, start - 1)`; `header` gives the file's first line where `start` is not 0.
+        Raises InputFailed.
+        """
+        blocks = self._blocks(chunks, start, end, block_bytes)
+        names: list[str] | None = None
+        if self.csv.header:
+            blocks, first = self._without_header(blocks) if start == 0 else (blocks, header() if header else b"")
+            names = _header_names(first)
+        mapping = self.mapping.resolve(names or [])
+        tensors = csv_rows.tensor_columns(self.binding, mapping, self.csv)
+        waiting: deque[tuple[bytes, Future[tuple[csv_rows.Rows, Future[Answered]]]]] = deque()
+        for block in blocks:
+            waiting.append((block, self.parsers.submit(self._submit, block, tensors)))
+            if len(waiting) > AHEAD:
+                yield self._finished(*waiting.popleft(), mapping, names)
+        while waiting:
+            yield self._finished(*waiting.popleft(), mapping, names)
+
+    def _blocks(self, chunks: Iterable[bytes], start: int, end: int | None, block_bytes: int) -> Iterator[bytes]:
+        part = csv_blocks.part_of(chunks, start, end)
+        if start == 0:
+            part = csv_blocks.without_bom(part)
+        return csv_blocks.blocks(part, multiline=self.csv.multiline, block_bytes=block_bytes)
+
+    def _without_header(self, blocks: Iterator[bytes]) -> tuple[Iterator[bytes], bytes]:
+        block = next(blocks, b"")
+        first, rest = csv_blocks.first_row(block, multiline=self.csv.multiline)
+        return (itertools.chain([rest], blocks) if rest else blocks), first
+
+    def _submit(
+        self, block: bytes, tensors: tuple[csv_rows.TensorColumns, ...]
+    ) -> tuple[csv_rows.Rows, Future[Answered]]:
+        rows = csv_rows.parse(block, tensors, multiline=self.csv.multiline)
+        return rows, self.engine.submit(rows.inputs, rows.count - len(rows.errors))
+
+    def _finished(
+        self,
+        block: bytes,
+        parsing: Future[tuple[csv_rows.Rows, Future[Answered]]],
+        mapping: ColumnMapping,
+        names: list[str] | None,
+    ) -> Lines:
+        rows, answering = parsing.result()
+        raw = csv_rows.raw_rows(block, multiline=self.csv.multiline) if self.join_input else None
+        lines = result_lines(self.binding, rows, answering.result(), raw, names)
+        if self.sample.wanted:
+            few = csv_rows.raw_rows(
+                csv_blocks.first_rows(block, self.sample.most, multiline=self.csv.multiline),
+                multiline=self.csv.multiline,
+            )
+            self.sample.add_rows(few, mapping, lines.text)
+        return lines
+
+
+def _header_names(line: bytes) -> list[str]:
+    try:
+        text = csv_blocks.without_line_end(line).removeprefix(csv_blocks.BOM).decode()
+    except UnicodeDecodeError as error:
+        raise InputFailed("invalid_header", f"the header line is not UTF-8 at byte {error.start}") from error
+    return split_row(text)

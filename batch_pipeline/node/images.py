@@ -1,0 +1,153 @@
+"""A file to the tensor of a file API: its bytes as they are, or its image with the package's preprocessing."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from batch_pipeline.errors import InputFailed
+from batch_pipeline.models.binding import FileInput
+from batch_pipeline.models.preprocessing import ImagePreprocessing, Size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as Picture
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
+"""What Pillow's decoders raise for files that are no images, or no longer whole."""
+
+
+def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
+    """One file as a batch of one row (for a 1-D uint8 input: the bytes, which have no batch dimension).
+
+    Raises InputFailed: `not_an_image`, or `wrong_shape` where the image does not come out as the model takes it.
+    """
+    import numpy as np
+
+    if source.form == "image":
+        return _laid_out(image_pixels(data, source, steps), source)[None]
+    if source.tensor.element == "string":
+        shape = (1,) * max(1, len(source.tensor.shape))
+        return np.array([data], dtype=object).reshape(shape)
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def image_pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
+    """The preprocessed image as [height, width, channels] in the input's element type."""
+    import numpy as np
+
+    image = _decoded(data, source, steps)
+    if steps.do_resize:
+        image = _resized(image, steps.size or Size(source.height, source.width), steps.resample)
+    pixels: Array = np.asarray(image)
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if steps.do_center_crop:
+        pixels = _center_crop(pixels, steps.crop_size or Size(source.height, source.width))
+    if not source.tensor.element.startswith("float"):
+        return pixels.astype(source.tensor.element, copy=False)
+    if steps.do_rescale:
+        pixels = (pixels.astype(np.float64) * steps.rescale_factor).astype(np.float32)
+    if steps.do_normalize:
+        pixels = _normalized(pixels.astype(np.float32, copy=False), steps)
+    return pixels.astype(source.tensor.element, copy=False)
+
+
+def _decoded(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Picture:
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = Image.open(io.BytesIO(data))
+            opened.load()
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            if source.channels == 1:
+                return image.convert("L")
+            if source.channels == 4:
+                return image.convert("RGBA")
+            return image.convert("RGB") if steps.do_convert_rgb or image.mode not in ("RGB", "L") else image
+    except Image.DecompressionBombError as error:
+        raise InputFailed("not_an_image", f"the image has more pixels than are decoded: {error}") from error
+    except _BROKEN as error:
+        raise InputFailed("not_an_image", "the file is no image that can be decoded (or is cut short)") from error
+
+
+def _resized(image: Picture, size: Size, resample: int) -> Picture:
+    from PIL import Image
+
+    if size.height and size.width:
+        width, height = size.width, size.height
+    elif size.shortest_edge:
+        width, height = _by_shortest_edge(image.width, image.height, size.shortest_edge, size.longest_edge)
+    else:
+        return image
+    return image.resize((width, height), resample=Image.Resampling(resample))
+
+
+def _by_shortest_edge(width: int, height: int, shortest: int, longest: int | None) -> tuple[int, int]:
+    """(width, height) whose shorter edge is `shortest`; where that makes the other longer than `longest`, less."""
+    short, long = min(width, height), max(width, height)
+    new_short, new_long = shortest, int(shortest * long / short)
+    if longest is not None and new_long > longest:
+        new_short, new_long = int(longest * new_short / new_long), longest
+    return (new_short, new_long) if width <= height else (new_long, new_short)
+
+
+def _center_crop(pixels: Array, size: Size) -> Array:
+    """The middle of an image; where the image is smaller, with zeros around it."""
+    import numpy as np
+
+    height, width, channels = pixels.shape
+    crop_height, crop_width = size.height or size.shortest_edge, size.width or size.shortest_edge
+    if not crop_height or not crop_width:
+        return pixels
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    if top >= 0 and left >= 0 and top + crop_height <= height and left + crop_width <= width:
+        return pixels[top : top + crop_height, left : left + crop_width]
+    full_height, full_width = max(crop_height, height), max(crop_width, width)
+    full: Array = np.zeros((full_height, full_width, channels), dtype=pixels.dtype)
+    above, before = math.ceil((full_height - height) / 2), math.ceil((full_width - width) / 2)
+    full[above : above + height, before : before + width] = pixels
+    top, left = top + above, left + before
+    return full[max(0, top) : min(full_height, top + crop_height), max(0, left) : min(full_width, left + crop_width)]
+
+
+def _normalized(pixels: Array, steps: ImagePreprocessing) -> Array:
+    import numpy as np
+
+    channels = pixels.shape[2]
+    mean, std = (np.array(_one_each(values, channels), np.float32) for values in (steps.image_mean, steps.image_std))
+    normalized: Array = (pixels - mean) / std
+    return normalized
+
+
+def _one_each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) in (1, channels):
+        return values * (channels // len(values))
+    if len(set(values)) == 1 or channels == 1:
+        return values[:1] * channels
+    raise InputFailed("wrong_shape", f"the image has {channels} channels, the package's mean or std {len(values)}")
+
+
+def _laid_out(pixels: Array, source: FileInput) -> Array:
+    """The image in the model's layout. Raises InputFailed where the model's input has another fixed size."""
+    import numpy as np
+
+    tensor = pixels.transpose(2, 0, 1) if source.layout == "NCHW" else pixels
+    wanted = source.tensor.shape[1:]
+    fits = len(wanted) == tensor.ndim and all(
+        size in (None, there) for size, there in zip(wanted, tensor.shape, strict=True)
+    )
+    if not fits:
+        shape = ["any" if size is None else size for size in wanted]
+        raise InputFailed(
+            "wrong_shape",
+            f"the preprocessed image has shape {list(tensor.shape)}, the model's input {source.tensor.name!r} {shape}",
+        )
+    return np.ascontiguousarray(tensor)

@@ -1,0 +1,29 @@
+"""The first requests and their answers, without deploying: what `preview` shows."""
+
+from __future__ import annotations
+
+from batch_pipeline.node.csv_unit import CsvWork
+from batch_pipeline.node.file_unit import FileWork
+from batch_pipeline.node.job import NodeJob
+from batch_pipeline.node.run import opened_work
+
+
+def preview_csv(job: NodeJob, data: bytes, rows: int) -> list[dict[str, object]]:
+    """`{"request", "answer"}` for the first rows of a CSV's beginning; a last line that is cut off counts as a row.
+
+    `job.units` are not looked at. Raises InputFailed for the file, NodeFailed for the model.
+    """
+    with opened_work(job, samples=rows) as work:
+        assert isinstance(work, CsvWork), "preview_csv is for a JSON API"
+        for _ in work.lines([data]):
+            if not work.sample.wanted:
+                break
+        return list(work.sample.pairs)
+
+
+def preview_file(job: NodeJob, data: bytes) -> list[dict[str, object]]:
+    """`{"answer"}` for one file. Raises InputFailed for the file, NodeFailed for the model."""
+    with opened_work(job, samples=1) as work:
+        assert isinstance(work, FileWork), "preview_file is for a file API"
+        work.line(data)
+        return list(work.sample.pairs)

@@ -1,0 +1,85 @@
+"""Opens what a unit names and turns every failure to read it into an error of that input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batch_pipeline.errors import AccessDenied, InputFailed, ObjectNotFound, PreconditionFailed, StorageFailed
+from batch_pipeline.locations import ShareLink
+from batch_pipeline.node.job import Unit
+
+if TYPE_CHECKING:
+    from batch_pipeline.share_links import ShareLinkReader
+    from batch_pipeline.storage import Storage
+
+_CHANGED = "the object is no longer the one that was listed"
+LONGEST_HEADER = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An object that is being read. `size` is the whole object's, in bytes."""
+
+    etag: str
+    size: int
+    chunks: Iterator[bytes]
+
+
+class Sources:
+    """Reads the user's own objects and other people's share links alike. Thread-safe."""
+
+    def __init__(self, storage: Storage, share_links: ShareLinkReader) -> None:
+        self._storage = storage
+        self._share_links = share_links
+
+    @contextmanager
+    def open(self, unit: Unit, start: int = 0) -> Iterator[Opened]:
+        """The unit's object from byte `start` on. Raises InputFailed, and so does iterating over its chunks."""
+        with ExitStack() as stack:
+            try:
+                if isinstance(unit.source, ShareLink):
+                    stream = stack.enter_context(self._share_links.open(unit.source, start))
+                else:
+                    stream = stack.enter_context(self._storage.open(unit.source, start, if_match=unit.etag))
+            except StorageFailed as error:
+                raise input_failure(error) from error
+            if unit.etag is not None and stream.etag != unit.etag:
+                raise InputFailed("changed", _CHANGED)
+            yield Opened(stream.etag, stream.size, _complete(iter(stream), stream.size - start))
+
+    def header(self, unit: Unit) -> bytes:
+        """The first line of the unit's object, of which the unit itself may be a later part."""
+        head = b""
+        with self.open(unit) as opened:
+            for chunk in opened.chunks:
+                head += chunk
+                if b"\n" in chunk or len(head) > LONGEST_HEADER:
+                    break
+        return head.partition(b"\n")[0]
+
+
+def _complete(chunks: Iterator[bytes], expected: int) -> Iterator[bytes]:
+    """The chunks; a read that ends early is an error, not a short file."""
+    received = 0
+    try:
+        for chunk in chunks:
+            received += len(chunk)
+            yield chunk
+    except StorageFailed as error:
+        raise input_failure(error) from error
+    if received != expected:
+        raise InputFailed("read_failed", f"the object ended after {received} of {expected} bytes")
+
+
+def input_failure(error: StorageFailed) -> InputFailed:
+    """The same failure without the name of the source, which the service's records do not hold."""
+    if isinstance(error, ObjectNotFound):
+        return InputFailed("not_found", "there is no such object")
+    if isinstance(error, AccessDenied):
+        return InputFailed("access_denied", "the store refused to let it be read")
+    if isinstance(error, PreconditionFailed):
+        return InputFailed("changed", _CHANGED)
+    return InputFailed("read_failed", "the object could not be read to its end")

@@ -1,0 +1,206 @@
+"""One compute node: reads its units, many at a time, and writes their results and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
+from batch_pipeline.locations import source_name
+from batch_pipeline.models.binding import Binding
+from batch_pipeline.models.preprocessing import load
+from batch_pipeline.node.batching import BatchingEngine, BatchRule
+from batch_pipeline.node.budget import ByteBudget
+from batch_pipeline.node.csv_unit import CsvWork
+from batch_pipeline.node.engine import Engine, OnnxEngine
+from batch_pipeline.node.file_unit import FileWork
+from batch_pipeline.node.job import NodeJob, Progress, Recorder, Unit, UnitError, UnitResult
+from batch_pipeline.node.reading import Sources
+from batch_pipeline.node.sample import Sample
+from batch_pipeline.node.tally import Tally
+
+if TYPE_CHECKING:
+    from batch_pipeline.share_links import ShareLinkReader
+    from batch_pipeline.storage import Storage
+
+ROWS_A_BATCH = 4096
+IMAGES_A_BATCH = 32
+CSVS_AT_ONCE = 16
+FILES_AT_ONCE = 64
+BYTES_AT_ONCE = 512 * 2**20
+"""Of files that are read whole."""
+LARGEST_FILE = 2 * 2**30
+SAMPLED = 3
+
+
+class _Stopped(Exception):
+    """The node was told to stop in the middle of a unit."""
+
+
+def run_node(
+    job: NodeJob,
+    storage: Storage,
+    share_links: ShareLinkReader,
+    recorder: Recorder,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[Progress, tuple[dict[str, object], ...]]:
+    """Goes through all units; returns how far it came and a few answers. A unit that fails is recorded as such.
+
+    A unit is recorded once its result is durable. When `stopping` says so, what is in flight is given up and the
+    rest left undone. Raises NodeFailed where the node cannot work at all: the model does not load, a provider is
+    missing, a result cannot be written.
+    """
+    tally = Tally(job.unit_count, on_progress)
+    with opened_work(job) as work:
+        node = _Node(work, Sources(storage, share_links), storage, recorder, tally, stopping)
+        at_once = CSVS_AT_ONCE if isinstance(work, CsvWork) else FILES_AT_ONCE
+        with ThreadPoolExecutor(at_once, thread_name_prefix="unit") as workers:
+            try:
+                _feed(job, node, workers, tally, at_once)
+            except BaseException:
+                node.give_up()
+                raise
+    return tally.progress, work.sample.pairs
+
+
+def _feed(job: NodeJob, node: _Node, workers: Executor, tally: Tally, at_once: int) -> None:
+    """Keeps every worker busy with one unit and one more in waiting; raises what a worker raised."""
+    running: set[Future[None]] = set()
+    for unit in job.units:
+        if node.stopped:
+            break
+        running.add(workers.submit(node.process, unit))
+        while len(running) >= 2 * at_once:
+            running = _wait(running, tally, FIRST_COMPLETED)
+    while running:
+        running = _wait(running, tally, FIRST_COMPLETED)
+
+
+def _wait(running: set[Future[None]], tally: Tally, until: str) -> set[Future[None]]:
+    done, left = wait(running, timeout=0.5, return_when=until)
+    for future in done:
+        future.result()
+    tally.say()
+    return left
+
+
+class _Node:
+    """What every worker shares."""
+
+    def __init__(
+        self,
+        work: CsvWork | FileWork,
+        sources: Sources,
+        storage: Storage,
+        recorder: Recorder,
+        tally: Tally,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._work = work
+        self._sources = sources
+        self._storage = storage
+        self._recorder = recorder
+        self._tally = tally
+        self._stopping = stopping
+        self._given_up = False
+        self._budget = ByteBudget(BYTES_AT_ONCE)
+
+    @property
+    def stopped(self) -> bool:
+        return self._given_up or self._stopping()
+
+    def give_up(self) -> None:
+        self._given_up = True
+
+    def process(self, unit: Unit) -> None:
+        """One unit from its source to its record."""
+        if self.stopped:
+            return
+        outcome: UnitResult | UnitError
+        try:
+            outcome = self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
+        except InputFailed as error:
+            outcome = UnitError(unit.line, unit.digest, unit.part, error.code, error.message)
+        except _Stopped:
+            return
+        self._recorder.record(outcome)
+        self._tally.unit(outcome)
+
+    def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:
+        if not source_name(unit.source).lower().endswith(".csv"):
+            raise InputFailed(
+                "not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv"
+            )
+        rows = failed = size = 0
+        with self._sources.open(unit, max(0, unit.start - 1)) as opened, self._writing(unit) as write:
+            lines = work.lines(
+                self._counted(opened.chunks),
+                start=unit.start,
+                end=unit.end,
+                header=lambda: self._sources.header(unit),
+            )
+            for block in lines:
+                if self.stopped:
+                    raise _Stopped
+                write(block.text)
+                rows, failed, size = rows + block.rows, failed + block.failed_rows, size + len(block.text)
+                self._tally.count(rows=block.rows, failed_rows=block.failed_rows)
+        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed)
+
+    def _file(self, unit: Unit, work: FileWork) -> UnitResult:
+        with self._sources.open(unit) as opened:
+            if opened.size > LARGEST_FILE:
+                raise InputFailed("too_large", f"the file has {opened.size} bytes, at most {LARGEST_FILE} are taken")
+            with self._budget.holding(opened.size):
+                line = work.line(b"".join(self._counted(opened.chunks)))
+        with self._writing(unit) as write:
+            write(line)
+        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, len(line))
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self.stopped:
+                raise _Stopped
+            self._tally.count(read=len(chunk))
+            yield chunk
+
+    @contextmanager
+    def _writing(self, unit: Unit) -> Iterator[Callable[[bytes], object]]:
+        """Writes the unit's result, which is there once this is left without an exception, and otherwise is not."""
+        try:
+            with self._storage.open_writer(unit.result) as writer:
+                yield writer.write
+        except StorageFailed as error:
+            raise NodeFailed(f"a result could not be written: {error.message}") from error
+
+
+@contextmanager
+def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None = None) -> Iterator[CsvWork | FileWork]:
+    """The model, loaded, and the threads around it. Raises NodeFailed where it cannot be."""
+    binding = job.binding
+    outputs = [leaf.output for leaf in binding.response]
+    if engine is None:
+        engine = OnnxEngine(
+            job.model_folder / job.model_file, threads=job.threads, providers=job.providers, outputs=outputs
+        )
+    with ExitStack() as stack:
+        batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
+        pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
+        sample = Sample(samples)
+        if binding.kind == "file":
+            yield FileWork(binding, load(job.model_folder), batching, pool, sample)
+        else:
+            assert job.mapping is not None, "a JSON API has a mapping"
+            yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
+
+
+def batch_rule(binding: Binding) -> BatchRule:
+    """How this binding's rows go into calls of the model."""
+    file = binding.file
+    whole = file is not None and file.form == "bytes" and file.tensor.element != "string"
+    ranks = {"scalar": None, "array": 2, "matrix": 3}
+    known = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
+    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, known)
