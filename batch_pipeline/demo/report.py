@@ -37,7 +37,7 @@ def report(demo: DemoService, deployment: Deployment) -> None:
         "first answers": _first_answers(parameters, deployment),
         "accuracy": [_accuracy(demo, parameters, deployment)],
     }
-    console.rule(f"{parameters.name}: {demo.title}", characters="─")
+    console.rule(f"{parameters.name}: {parameters.description}", characters="─")
     for title, lines in sections.items():
         console.print(title, style="bold")
         for line in lines:

@@ -15,13 +15,28 @@ from batch_pipeline.locations import Location
 
 BUCKET = "demo"
 MODELS = Location(BUCKET, "models/")
+IRIS = {
+    "name": "iris-demo",
+    "description": "Three CSV files on three nodes",
+    "model": "iris:1.0.0",
+    "input_path": f"s3://{BUCKET}/flowers/",
+    "output_path": f"s3://{BUCKET}/flowers-results/",
+    "node_count": 3,
+}
+DIGITS = {
+    "name": "digits-demo",
+    "description": "Images of a manifest on two nodes",
+    "model": "digits",
+    "input_path": f"s3://{BUCKET}/digits.manifest",
+    "output_path": f"s3://{BUCKET}/digits-results/",
+    "node_count": 2,
+}
 
 
 @dataclass(frozen=True)
 class DemoService:
     """A service to deploy and what it must answer."""
 
-    title: str
     parameters: dict[str, Any]
     answer: str
     """The leaf of the answer that is compared, by dotted path."""
@@ -49,15 +64,7 @@ def _iris(deployment: Deployment) -> DemoService:
         location = Location(BUCKET, f"flowers/{file.name}")
         deployment.storage.write(location, file.data)
         known[location.uri] = file.species
-    parameters = {
-        "name": "iris-demo",
-        "description": "Three CSV files on three nodes",
-        "model": "iris:1.0.0",
-        "input_path": f"s3://{BUCKET}/flowers/",
-        "output_path": f"s3://{BUCKET}/flowers-results/",
-        "node_count": 3,
-    }
-    return DemoService("CSV files on three nodes", parameters, "data.resp_data.0.predictresult", known)
+    return DemoService(IRIS, "data.resp_data.0.predictresult", known)
 
 
 def _digits(deployment: Deployment) -> DemoService:
@@ -68,12 +75,4 @@ def _digits(deployment: Deployment) -> DemoService:
         known[location.uri] = (image.digit,)
     manifest = "".join(json.dumps({"source": source}) + "\n" for source in known)
     deployment.storage.write(Location(BUCKET, "digits.manifest"), manifest.encode())
-    parameters = {
-        "name": "digits-demo",
-        "description": "Images of a manifest on two nodes",
-        "model": "digits",
-        "input_path": f"s3://{BUCKET}/digits.manifest",
-        "output_path": f"s3://{BUCKET}/digits-results/",
-        "node_count": 2,
-    }
-    return DemoService("Images of a manifest on two nodes", parameters, "predicted_label", known)
+    return DemoService(DIGITS, "predicted_label", known)

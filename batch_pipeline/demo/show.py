@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from batch_pipeline.cli.progress import live_progress
 from batch_pipeline.demo.environment import playground
 from batch_pipeline.demo.report import report
 from batch_pipeline.demo.seed import DemoService, seed
@@ -26,8 +27,10 @@ def run() -> int:
 def _deploy(demo: DemoService, deployment: Deployment) -> bool:
     from batch_pipeline.orchestration.launching import launch
 
-    click.echo(f"deploying {demo.parameters['name']}: {demo.title} …", err=True)
-    launched = launch(parse_parameters(demo.parameters, settings=deployment.settings), wait=True)
+    click.echo(f"deploying {demo.parameters['name']}: {demo.parameters['description']} …", err=True)
+    parameters = parse_parameters(demo.parameters, settings=deployment.settings)
+    with live_progress() as on_progress:
+        launched = launch(parameters, wait=True, on_progress=on_progress)
     if launched.state != "finished":
         click.echo(f"{launched.service} {launched.state}: {launched.message}", err=True)
     return launched.state == "finished"
