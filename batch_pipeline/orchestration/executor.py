@@ -1,7 +1,9 @@
 """The executor of one machine: a stand-alone service in process, several nodes as processes of a forkserver."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 
 import dagster as dg
 from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -45,6 +47,7 @@ class LocalExecutor(Executor):
         end_dead_runs(instance)
         instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current()))
         with ExitStack() as stack:
+            stack.enter_context(_without_main())
             for event in self._inner(plan_context).execute(plan_context, execution_plan):
                 yield event
                 if event.is_step_success and event.node_name == "ingest_manifest":
@@ -61,6 +64,17 @@ class LocalExecutor(Executor):
             start_method="forkserver",
             explicit_forkserver_preload=[PRELOAD],
         )
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the script that called us: each step's process would execute it again, unless its author guarded it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @dg.executor(name="local")

@@ -33,7 +33,7 @@ def execute_here(
     deployment: Deployment,
     on_progress: Callable[[Progress], None] | None,
 ) -> DagsterRun:
-    """The run as it is when it has ended. SIGINT and SIGTERM stop it, as does its own status: CANCELING, from the UI."""
+    """The run as it has ended. SIGINT and SIGTERM stop it, as does its own status, CANCELING, from the UI."""
     instance.add_run_tags(run.run_id, holder_tag(ProcessIdentity.current()))
     with _terminating(), _watching(instance, run.run_id, parameters, deployment, on_progress):
         try:

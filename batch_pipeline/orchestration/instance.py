@@ -23,8 +23,8 @@ def dagster_home(env: Mapping[str, str] = os.environ) -> Path:
         if not home.is_absolute() or not home.is_dir():
             raise InvalidSettings(f"DAGSTER_HOME: {home} must be the absolute path of a folder that exists")
         return home
-    data = env.get("XDG_DATA_HOME", "")
-    home = (Path(data) if os.path.isabs(data) else Path.home() / ".local" / "share") / "batch-pipeline"
+    data = Path(env.get("XDG_DATA_HOME", ""))
+    home = (data if data.is_absolute() else Path.home() / ".local" / "share") / "batch-pipeline"
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():

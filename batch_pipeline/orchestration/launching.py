@@ -75,7 +75,7 @@ def launch(
 
 
 def enqueue(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRun:
-    """Put the run on the instance's queue. The coordinator asks nothing of a workspace, so no code server is started."""
+    """Put the run on the queue. The coordinator asks nothing of a workspace, so no code server is started."""
     return instance.submit_run(run.run_id, workspace=cast("Any", None))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ from batch_pipeline.orchestration.config import from_run_config, named_parameter
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
 from batch_pipeline.orchestration.launching import Launched, launch, refuse_if_busy
-from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_INPUTS, TAG_INPUTS_DONE
+from batch_pipeline.orchestration.names import PARTITION, SERVICE, TAG_DESCRIPTION, TAG_INPUTS, TAG_INPUTS_DONE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_records, run_records
 from batch_pipeline.orchestration.states import ACTIVE, State, state_of
-from batch_pipeline.parameters import ServiceParameters
+from batch_pipeline.parameters import MASK, ServiceParameters
 
 if TYPE_CHECKING:
     from batch_pipeline.deployment import Deployment
@@ -61,7 +61,7 @@ class Service:
 
 
 def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Service]:
-    """All services whose name contains `search` (in any case), newest first. Runs that are at work are asked for progress."""
+    """All services whose name contains `search` (in any case), newest first."""
     names = [name for name in instance.get_dynamic_partitions(SERVICE) if search.casefold() in name.casefold()]
     records = latest_records(instance, names)
     deployment = DeploymentResource().get()
@@ -72,8 +72,6 @@ def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Ser
 
 def show_service(instance: dg.DagsterInstance, name: str) -> Service:
     """The service, with the error where it failed. Raises `ServiceNotFound`."""
-    from dataclasses import replace
-
     record = _record(instance, name)
     service = _service(name, record, DeploymentResource().get())
     if record is None or service.state != "failed":
@@ -82,7 +80,7 @@ def show_service(instance: dg.DagsterInstance, name: str) -> Service:
 
 
 def recorded_parameters(instance: dg.DagsterInstance, name: str) -> ServiceParameters:
-    """What the service last ran with, its description as edited since. Raises `ServiceNotFound`, `InvalidParameters`."""
+    """What the service last ran with, its description as edited since. Raises `Refused`."""
     record = _record(instance, name)
     if record is None:
         raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
@@ -203,7 +201,7 @@ def _counts(
     from batch_pipeline import service
 
     try:
-        parameters = named_parameters(config, run.tags["dagster/partition"], deployment.settings)
+        parameters = named_parameters(config, run.tags[PARTITION], deployment.settings)
         progress = service.progress(parameters.output, deployment)
     except (Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.
@@ -213,7 +211,7 @@ def _counts(
 
 def _masked(config: dict[str, Any]) -> dict[str, Any]:
     environment = {
-        name: "********" if isinstance(value, str) else value for name, value in config.get("environment", {}).items()
+        name: MASK if isinstance(value, str) else value for name, value in config.get("environment", {}).items()
     }
     return {**config, "environment": environment}
 
