@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from json.decoder import scanstring
 from typing import Any
 
 import orjson
@@ -53,12 +52,8 @@ def parse_line(line: bytes, *, allow_local: bool = False) -> ManifestLine:
     except InvalidLocation as error:
         return ManifestLine(None, token, line, InputFailed("bad_source", error.message))
     if isinstance(source, Location):
-        if source.is_folder:
-            return ManifestLine(
-                None, token, line, InputFailed("folder", "`source` names a folder; it should name one file")
-            )
-        return ManifestLine(source, token, text.encode("utf-8", "surrogatepass"))
-    return ManifestLine(source, token, source.identity.encode("utf-8", "surrogatepass"))
+        return ManifestLine(source, token, text.encode())
+    return ManifestLine(source, token, source.identity.encode())
 
 
 def content_identity(line: bytes, parsed: ManifestLine) -> bytes:
@@ -77,7 +72,7 @@ def result_line(token: bytes, result: Location) -> bytes:
 def error_line(
     token: bytes, code: str, message: str, *, line: int | None = None, failed_rows: int | None = None
 ) -> bytes:
-    """One line of an error manifest; `line` is given for a bad manifest line, `failed_rows` for a CSV with row errors."""
+    """One line of an error manifest: `line` for a bad manifest line, `failed_rows` for a CSV with row errors."""
     parts = [b'{"source": ' + token]
     if line is not None:
         parts.append(b'"line": %d' % line)
@@ -102,7 +97,7 @@ def _token(line: bytes, key: str, value: object) -> bytes:
     found = plain
     position = _skip(text, text.index("{") + 1)
     while text[position] != "}":
-        name, position = scanstring(text, position + 1, True)
+        name, position = _DECODER.raw_decode(text, position)
         position = _skip(text, _skip(text, position) + 1)
         _, end = _DECODER.raw_decode(text, position)
         if name == key:

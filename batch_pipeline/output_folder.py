@@ -68,8 +68,9 @@ def refuse_changes(layout: OutputLayout, record: ServiceRecord, made_from: dict[
         return
     changes = "; ".join(_change(key, record.made_from.get(key), made_from.get(key)) for key in keys)
     raise ServiceChanged(
-        f"the service {record.service} was run before with something else ({changes}). Put it back, choose another name and "
-        f"output_path, or remove its objects in {layout.output} and start over with if_changed: overwrite (--overwrite)"
+        f"the service {record.service} was run before with something else ({changes}). Put it back, "
+        f"choose another name and output_path, or remove its objects in {layout.output} and start over "
+        "with if_changed: overwrite (--overwrite)"
     )
 
 

@@ -87,7 +87,7 @@ def claim(
     owner: Owner,
     *,
     lock_seconds: float = LOCK_SECONDS,
-    is_gone: Callable[[str], bool] = lambda run_id: False,
+    is_gone: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Takes the output folder for `owner`, waiting for a dead holder's lock to expire.
 
@@ -139,7 +139,7 @@ def _may_take_over(
 
 
 def check_free(storage: Storage, layout: OutputLayout, owner_service: str) -> None:
-    """Raises OutputRefused where a run of another service, and ServiceLocked where one known to live, holds the lock."""
+    """Raises OutputRefused where another service, and ServiceLocked where a run known to live, holds the lock."""
     found = _read(storage, layout)
     if found is None:
         return
@@ -178,7 +178,7 @@ class Heartbeat:
             )
 
     def beat(self) -> None:
-        """Renews the lock once. A store that does not answer is tried again at the next beat: the lock outlives several."""
+        """Renews the lock once. A store that does not answer is tried again at the next beat."""
         try:
             found = _read(self._storage, self._layout)
             if found is None or found[0].owner.run_id != self._owner.run_id:

@@ -235,7 +235,7 @@ def divide_table(table: pl.DataFrame, *, node_count: int, min_part: int, may_cut
             values = (row, piece.node, part, len(cut), piece.start, piece.end)
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
-    placed = pl.DataFrame(columns, schema={name: pl.Int64 for name in columns})
+    placed = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Int64))
     return table[placed["row"]].with_columns(placed.drop("row").get_columns())
 
 

@@ -132,7 +132,7 @@ def progress(storage: Storage, layout: OutputLayout) -> Progress:
 
 
 def finished_units(storage: Storage, layout: OutputLayout, shard: pl.DataFrame) -> set[tuple[int, int]]:
-    """The units (line, part) of a shard that need not be computed again: the ledger and storage both have their result."""
+    """The units (line, part) of a shard that are done: the ledger and storage both have their result."""
     ledger = fold(storage, layout)
     results = _sizes(storage, layout.results)
     parts = {info.location.name: info.size for info in storage.list(layout.parts)}
@@ -152,7 +152,7 @@ def finished_units(storage: Storage, layout: OutputLayout, shard: pl.DataFrame) 
 def publish(
     inputs: InputList, layout: OutputLayout, parameters: ServiceParameters, check_owner: Callable[[], None]
 ) -> Summary:
-    """Raises AccountingFailed, before any manifest is written, where an input has no outcome or a result is not there."""
+    """Raises AccountingFailed, before any manifest, where an input has no outcome or a result is not there."""
     storage = inputs.storage
     plan = load_plan(storage, layout)
     shards = [load_table(storage, layout.shard(shard.node)) for shard in plan.shards]
@@ -166,8 +166,8 @@ def publish(
         summary = drafts.summary(plan, parameters)
         if summary.inputs != plan.inputs:
             raise AccountingFailed(
-                f"{plan.inputs - summary.inputs} of {plan.inputs} inputs are no longer in {inputs.location}; no manifest was "
-                "written. Put them back, or run the service again with --overwrite"
+                f"{plan.inputs - summary.inputs} of {plan.inputs} inputs are no longer in {inputs.location}; "
+                "no manifest was written. Put them back, or run the service again with --overwrite"
             )
         check_owner()
         drafts.upload(storage)
@@ -206,8 +206,8 @@ def _outcomes(
     missing += sum(any(found is None for _, found in pieces) for pieces in parts.values())
     if missing:
         raise AccountingFailed(
-            f"{missing} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): a node did not end its work. "
-            "No manifest was written; run the service again to continue"
+            f"{missing} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): "
+            "a node did not end its work. No manifest was written; run the service again to continue"
         )
     outcomes |= _put_together(storage, layout, plan, shards, inputs, parts)
     _prove(storage, layout, shards, outcomes)
@@ -274,8 +274,8 @@ def _prove(storage: Storage, layout: OutputLayout, shards: list[pl.DataFrame], o
         outcome = outcomes[row["line"]]
         if isinstance(outcome, _Result) and stored.get(row["result"]) != outcome.size:
             raise AccountingFailed(
-                f"the result of input line {row['line']} is not in {layout.results} as it was written; no manifest was written. "
-                "Run the service again to make it anew"
+                f"the result of input line {row['line']} is not in {layout.results} as it was written; "
+                "no manifest was written. Run the service again to make it anew"
             )
 
 
@@ -304,7 +304,7 @@ class _Drafts:
         self._errors = {node: self._draft(folder / f"error-{node}") for node in nodes}
         self._succeeded = self._failed = self._rows = self._failed_rows = self._size = 0
         self._first_errors: list[dict[str, Any]] = []
-        self.sampled: list[tuple[str, Location]] = []
+        self.sampled: list[tuple[str | None, Location]] = []
 
     def _draft(self, path: Path) -> IO[bytes]:
         return self._stack.enter_context(path.open("w+b"))
@@ -369,9 +369,9 @@ class _Drafts:
         return replace(
             summary,
             state="failed",
-            message=f"{summary.failed} of {summary.inputs} inputs and {summary.failed_rows} of {summary.rows} rows failed, more "
-            f"than error_threshold {parameters.error_threshold:g} allows; the first: {first['source']}: {first['message']}. All of "
-            f"them: {', '.join(summary.error_manifests)}",
+            message=f"{summary.failed} of {summary.inputs} inputs and {summary.failed_rows} of {summary.rows} rows failed, "
+            f"more than error_threshold {parameters.error_threshold:g} allows; "
+            f"the first: {first['source']}: {first['message']} (see {self._layout.output}infer-error-*.manifest)",
         )
 
     def upload(self, storage: Storage) -> None:
@@ -399,7 +399,7 @@ def _shown(item: Input) -> str | None:
     return shown if isinstance(shown, str) and "?" not in shown else None
 
 
-def _sample(storage: Storage, results: list[tuple[str, Location]]) -> Iterator[dict[str, Any]]:
+def _sample(storage: Storage, results: list[tuple[str | None, Location]]) -> Iterator[dict[str, Any]]:
     for source, location in results:
         head = storage.read(location, start=0, end=SAMPLE_BYTES) if storage.head(location).size else b""
         first, found, _ = head.partition(b"\n")

@@ -1,4 +1,4 @@
-"""A service from parameters to manifests, step by step. Every step is a function that any executor may call anywhere."""
+"""A service from parameters to manifests, step by step: functions that any executor may call anywhere."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def ingest(
     deployment: Deployment,
     owner: Owner,
     *,
-    is_gone: Callable[[str], bool] = lambda run_id: False,
+    is_gone: Callable[[str], bool] = lambda _: False,
 ) -> InputReport:
     """Checks everything, takes the output folder, reads the input list and writes down what the service is made from.
 
@@ -223,7 +223,7 @@ def infer(
     shard: Shard,
     deployment: Deployment,
     owner: Owner,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress = lambda _: None,
     *,
     at_once: int = 1,
     stopping: Callable[[], bool] = lambda: False,
@@ -324,8 +324,8 @@ def _mapping(parameters: ServiceParameters, model: ModelVersion, binding: Bindin
     if binding.kind == "file":
         if parameters.mapping is not None:
             raise ModelRefused(
-                f"mapping: {model.ref} takes files at {parameters.request_path}, and a mapping is for models that take JSON; "
-                "leave it out"
+                f"mapping: {model.ref} takes files at {parameters.request_path}, and a mapping is "
+                "for models that take JSON; leave it out"
             )
         return None
     mapping = parse(parameters.mapping, model.request_schema(parameters.request_path), header=parameters.csv.header)

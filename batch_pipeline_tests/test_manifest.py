@@ -1,0 +1,82 @@
+"""Manifest lines: what is accepted, what is refused and how, and that output repeats `source` byte for byte."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_pipeline.locations import Location, ShareLink
+from batch_pipeline.manifest import content_identity, error_line, parse_line, result_line
+
+KEY = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(
+    lambda key: not key.endswith("/") and not key.startswith("/")
+)
+RESULT = Location("out", "infer-result/x_result.txt")
+
+
+@given(KEY, st.booleans(), st.dictionaries(st.text(max_size=5).filter(lambda k: k.strip() != "source"), st.integers()))
+def test_source_is_repeated_byte_for_byte(key, escaped, others):
+    text = f"s3://bucket/{key}"
+    line = json.dumps({**others, "source": text}, ensure_ascii=escaped).encode()
+    parsed = parse_line(line)
+    assert parsed.source == Location("bucket", key)
+    assert parsed.token in line
+    written = result_line(parsed.token, RESULT)
+    assert json.loads(written) == {"source": text, "inference-loc": "s3://out/infer-result/x_result.txt"}
+    assert b'"source": ' + json.dumps(text, ensure_ascii=escaped).encode() in written
+
+
+@given(st.binary(max_size=80))
+def test_no_line_raises(line):
+    parsed = parse_line(line)
+    assert (parsed.source is None) == (parsed.error is not None)
+    assert json.loads(error_line(parsed.token, "code", "why", line=3))["line"] == 3
+
+
+def test_escapes_stay_as_they_are_written():
+    line = rb'{"a": {"source": "no"}, "source" : "s3:\/\/bucket\/\u4e2d.jpg", "b": [1, "}"]}'
+    parsed = parse_line(line)
+    assert parsed.source == Location("bucket", "中.jpg")
+    assert parsed.token == rb'"s3:\/\/bucket\/\u4e2d.jpg"'
+
+
+def test_the_key_with_a_stray_blank_is_accepted():
+    assert parse_line(b'{"source ": "s3://bucket/k.csv"}').source == Location("bucket", "k.csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "token", "says"),
+    [
+        (b"not json", "bad_line", b"null", "not JSON"),
+        (b"[1]", "bad_line", b"null", "a list"),
+        (b"{}", "bad_line", b"null", "no `source`"),
+        (b'{"source": null}', "bad_line", b"null", "no `source`"),
+        (b'{"source": 5}', "bad_line", b"5", "a number"),
+        (b'{"source": "s3://bucket/dir/"}', "bad_source", b'"s3://bucket/dir/"', "folder"),
+        (b'{"source": "ftp://x/y"}', "bad_source", b'"ftp://x/y"', "s3://"),
+        (b'{"source": "\xff"}', "bad_line", b"null", "not JSON"),
+    ],
+)
+def test_a_bad_line_says_why(line, code, token, says):
+    parsed = parse_line(line)
+    assert parsed.source is None
+    assert parsed.token == token
+    assert parsed.error is not None
+    assert parsed.error.code == code
+    assert says in parsed.error.message
+
+
+def test_a_renewed_share_link_is_the_same_input():
+    link = "https://bucket.obs.cn-north-1.myhuaweicloud.com/dir/1.jpg?AccessKeyId=A&Expires={}&Signature={}"
+    old, new = (
+        json.dumps({"source": link.format(*sign), "owner": "x"}).encode() for sign in ((1, "s1%3D"), (2, "s2%3D"))
+    )
+    first, second = parse_line(old), parse_line(new)
+    assert isinstance(first.source, ShareLink)
+    assert first.token in old
+    assert first.identity == second.identity
+    assert content_identity(old, first) == content_identity(new, second)
+    assert b"s1" not in content_identity(old, first)
