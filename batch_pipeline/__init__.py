@@ -1,0 +1,47 @@
+"""Batch inference as a service: a model over a folder or manifest of objects in a bucket, on N compute nodes.
+
+The functions are loaded when they are first used, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batch_pipeline.api import (
+        delete_service,
+        deploy,
+        describe_service,
+        export_results,
+        list_services,
+        load_results,
+        preview,
+        run_service,
+        show_service,
+        stop_service,
+    )
+
+__all__ = [
+    "delete_service",
+    "deploy",
+    "describe_service",
+    "export_results",
+    "list_services",
+    "load_results",
+    "preview",
+    "run_service",
+    "show_service",
+    "stop_service",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from batch_pipeline import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,79 @@
+"""The progress of a service that is waited for: one live line on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch_pipeline.node.job import Progress
+
+
+@contextmanager
+def live_progress() -> Iterator[Callable[[Progress], None] | None]:
+    """A function to tell how far the service is, from any thread; None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    rate = Rate()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None, counts="")
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                description="running",
+                total=progress.units or None,
+                completed=progress.done + progress.failed,
+                counts=counts(progress, rate.of(progress)),
+            )
+
+        yield show
+
+
+class Rate:
+    """Rows a second (inputs, where there are no rows) since the first time it was asked."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int, int] | None = None
+
+    def of(self, progress: Progress) -> str:
+        now, rows, inputs = self._clock(), progress.rows + progress.failed_rows, progress.done + progress.failed
+        if self._first is None:
+            self._first = (now, rows, inputs)
+            return ""
+        began, first_rows, first_inputs = self._first
+        if now <= began:
+            return ""
+        if rows:
+            return f"{(rows - first_rows) / (now - began):,.0f} rows/s"
+        return f"{(inputs - first_inputs) / (now - began):,.1f} inputs/s"
+
+
+def counts(progress: Progress, rate: str = "") -> str:
+    """`3/10 inputs (1 failed), 1,234 rows (5 failed), 1,000 rows/s`."""
+    parts = [f"{progress.done + progress.failed}/{progress.units} inputs{_failed(progress.failed)}"]
+    if progress.rows or progress.failed_rows:
+        parts.append(f"{progress.rows + progress.failed_rows:,} rows{_failed(progress.failed_rows)}")
+    return ", ".join([*parts, *([rate] if rate else [])])
+
+
+def _failed(count: int) -> str:
+    return f" ({count:,} failed)" if count else ""

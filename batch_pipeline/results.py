@@ -1,0 +1,209 @@
+"""The results of a service, read back for people: a pandas DataFrame, or a Parquet or CSV file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.locations import Location, ShareLink, parse_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from batch_pipeline.storage import Storage
+
+FORMATS = (".parquet", ".csv")
+
+
+def load_results(
+    output: Location, storage: Storage, *, node_count: int | None = None, head: int | None = None
+) -> pd.DataFrame:
+    """All answers below an output folder, at most `head` of them: `source`, `row` (from 0, in its file), the leaves
+    of the answer by dotted path, and `error` (`code: message`).
+
+    The order is that of the result manifests; an input without a result is one row with no `row` number, after the
+    results of its node. A share link stands without its signature. Raises `Refused` where the manifests are not
+    (all) there; `node_count` says how many there must be.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    from batch_pipeline.answers_table import conform, tables, unified
+
+    found = list(tables(islice(result_rows(output, storage, node_count=node_count), head)))
+    if not found:
+        return pd.DataFrame({"source": [], "row": [], "error": []})
+    schema = unified([table.schema for table in found])
+    whole = pa.concat_tables([conform(table, schema) for table in found])
+    # A missing answer must not turn the integers of a whole column into floats.
+    frame: pd.DataFrame = whole.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def export_results(
+    output: Location, storage: Storage, target: Path, *, node_count: int | None = None, head: int | None = None
+) -> int:
+    """Write the table of `load_results` to a `.parquet` or `.csv` file, without holding it whole; returns its rows.
+
+    The file is absent or complete. In CSV, lists and objects are JSON text. Raises `Refused` for another ending.
+    """
+    import pyarrow.parquet as pq
+
+    from batch_pipeline.answers_table import conform, tables, unified
+
+    check_target(target)
+    with tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder:
+        spooled: list[Path] = []
+        schemas = []
+        for table in tables(islice(result_rows(output, storage, node_count=node_count), head)):
+            spooled.append(Path(folder, f"{len(spooled)}.parquet"))
+            schemas.append(table.schema)
+            pq.write_table(table, spooled[-1])
+        schema = unified(schemas or [_empty()])
+        part = target.with_name(target.name + ".part")
+        try:
+            rows = _write((conform(pq.read_table(path), schema) for path in spooled), schema, part, target.suffix)
+            shutil.move(part, target)
+        except OSError as error:
+            raise Refused(f"cannot write {target}: {error.strerror or error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+    return rows
+
+
+def check_target(target: Path) -> None:
+    """Raises `Refused` for a file that `export_results` cannot write, before anything is read."""
+    if target.suffix.lower() not in FORMATS:
+        raise Refused(f"cannot write {target}: its name must end in .parquet or .csv")
+    if not target.absolute().parent.is_dir():
+        raise Refused(f"cannot write {target}: the folder {target.absolute().parent} does not exist")
+
+
+def result_rows(output: Location, storage: Storage, *, node_count: int | None = None) -> Iterator[dict[str, object]]:
+    """One object a row of the table, read only as far as the caller goes."""
+    from batch_pipeline.answers_table import flatten, row_error
+
+    for node in _nodes(output, storage, node_count):
+        for record in _manifest(OutputLayout(output).result_manifest(node), storage):
+            shown = _shown(record["source"])
+            for row, answer in enumerate(_answers(_location(record["inference-loc"]), storage)):
+                error = row_error(answer)
+                leaves = flatten(answer if error is None else _without_error(answer))
+                yield {"source": shown, "row": row, **leaves, "error": error}
+        for record in _errors(OutputLayout(output).error_manifest(node), storage):
+            if "failed_rows" not in record:  # a CSV with failed rows has a result, and was read above
+                error = record["error"]
+                yield {"source": _shown(record["source"]), "row": None, "error": f"{error['code']}: {error['message']}"}
+
+
+def _nodes(output: Location, storage: Storage, node_count: int | None) -> Iterator[int]:
+    layout = OutputLayout(output)
+    node = 0
+    while node_count is None or node < node_count:
+        try:
+            storage.head(layout.result_manifest(node))
+        except ObjectNotFound as error:
+            if node == 0 or node_count is not None:
+                name = layout.result_manifest(node)
+                raise Refused(
+                    f"{name} does not exist: the service has not finished, or its results are gone"
+                ) from error
+            return
+        yield node
+        node += 1
+
+
+def _manifest(location: Location, storage: Storage) -> Iterator[dict[str, Any]]:
+    for line in _lines(location, storage):
+        yield orjson.loads(line)
+
+
+def _errors(location: Location, storage: Storage) -> Iterator[dict[str, Any]]:
+    try:
+        storage.head(location)
+    except ObjectNotFound:  # only a node with failed inputs has one
+        return
+    yield from _manifest(location, storage)
+
+
+def _answers(location: Location, storage: Storage) -> Iterator[object]:
+    for line in _lines(location, storage):
+        yield orjson.loads(line)
+
+
+def _without_error(answer: Any) -> dict[str, object]:
+    return {key: value for key, value in answer.items() if key != "error"}
+
+
+def _lines(location: Location, storage: Storage) -> Iterator[bytes]:
+    """The lines of an object, streamed; the object is closed as soon as the caller stops."""
+    with storage.open(location) as stream:
+        rest = b""
+        for chunk in stream:
+            *whole, rest = (rest + bytes(chunk)).split(b"\n")
+            yield from whole
+        if rest:
+            yield rest
+
+
+def _location(text: str) -> Location:
+    """The location as our own manifests write it: the key as it is, whatever characters it has."""
+    scheme, _, path = text.partition("://")
+    bucket, _, key = path.partition("/")
+    return Location(bucket, key, "file" if scheme == "file" else "s3")
+
+
+def _shown(source: object) -> str | None:
+    if not isinstance(source, str):
+        return None
+    try:
+        parsed = parse_source(source, allow_local=True)
+    except InvalidLocation:
+        return source
+    return parsed.identity if isinstance(parsed, ShareLink) else source
+
+
+def _write(batches: Iterator[pa.Table], schema: pa.Schema, path: Path, suffix: str) -> int:
+    import pyarrow.parquet as pq
+
+    rows = 0
+    if suffix.lower() == ".parquet":
+        with pq.ParquetWriter(path, schema) as writer:
+            for batch in batches:
+                writer.write_table(batch)
+                rows += len(batch)
+        return rows
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(_csv(schema.empty_table(), header=True))
+        for batch in batches:
+            file.write(_csv(batch, header=False))
+            rows += len(batch)
+    return rows
+
+
+def _csv(table: pa.Table, *, header: bool) -> str:
+    import pandas as pd
+    import pyarrow as pa
+
+    from batch_pipeline.answers_table import as_text
+
+    frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    for name, field in zip(table.column_names, table.schema, strict=True):
+        if pa.types.is_nested(field.type):
+            frame[name] = [as_text(value) for value in table.column(name).to_pylist()]
+    return str(frame.to_csv(index=False, header=header, lineterminator="\n"))
+
+
+def _empty() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([("source", pa.string()), ("row", pa.int64()), ("error", pa.string())])
