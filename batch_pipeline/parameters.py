@@ -53,19 +53,33 @@ class ServiceParameters(_Strict):
     """
 
     name: str | None = Field(default=None, description="Generated when it is not given.")
-    description: str = ""
-    model: str
-    input_path: str
-    request_path: str = "/"
-    mapping: dict[str, JsonValue] | None = None
-    output_path: str
-    node_spec: str = "cpu-2u8g"
-    node_count: int = Field(default=1, ge=1)
-    environment: dict[VariableName, VariableValue] = {}
-    error_threshold: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    if_changed: Literal["refuse", "overwrite"] = "refuse"
-    csv: CsvOptions = CsvOptions()
-    join_input: bool = False
+    description: str = Field(default="", description="Free text, at most 100 characters.")
+    model: str = Field(description="name:version, or name for the newest normal version.")
+    input_path: str = Field(description="A folder (s3://bucket/prefix/) or one file ending .manifest.")
+    request_path: str = Field(default="/", description="Which API of the model to call.")
+    mapping: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="The request's JSON schema with the index of a CSV column at each leaf; generated when left out.",
+    )
+    output_path: str = Field(description="An empty folder, or one that holds this same service's earlier attempt.")
+    node_spec: str = Field(default="cpu-2u8g", description="The kind of compute node.")
+    node_count: int = Field(default=1, ge=1, description="1 is stand-alone, more is distributed.")
+    environment: dict[VariableName, VariableValue] = Field(
+        default={},
+        description="Variables set in every node, each text or {env: NAME} to read the deployment's own.",
+    )
+    error_threshold: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The largest share of inputs (files, or CSV rows) that may fail, 0 to 1.",
+    )
+    if_changed: Literal["refuse", "overwrite"] = Field(
+        default="refuse", description="What happens when the service was run before with something else."
+    )
+    csv: CsvOptions = Field(default=CsvOptions(), description="How CSV files are read.")
+    join_input: bool = Field(default=False, description="Each result line of a CSV also carries the input row.")
 
     @property
     def input(self) -> Location:
@@ -154,7 +168,8 @@ class ServiceParameters(_Strict):
     @field_validator("output_path")
     @classmethod
     def _check_output(cls, text: str, info: ValidationInfo) -> str:
-        location = _location(text if text.endswith("/") else text + "/", info)
+        location = _location(text, info)
+        location = location if location.is_folder else location.child("/")
         source = info.data.get("input_path")
         if source is not None:
             _check_apart(locations.parse_location(source, allow_local=True), location)

@@ -62,7 +62,7 @@ def test_a_manifest_of_files_on_a_gpu() -> None:
     read = read_body(
         body(
             src_type="ManifestFile",
-            src_path="https://b.obs.cn-north-1.myhuaweicloud.com/in/x.manifest",
+            src_path="https://bbb.obs.cn-north-1.myhuaweicloud.com/in/x.manifest",
             mapping_type="file",
             specification="modelarts.vm.gpu.p4",
         )
