@@ -128,7 +128,7 @@ def _typed(block: bytes, columns: Sequence[Column], *, multiline: bool) -> list[
             text,
             has_header=False,
             schema=schema,
-            columns=[str(index) for index in sorted(types)],
+            columns=sorted(types),
             truncate_ragged_lines=True,
         )
     except pl.exceptions.PolarsError:  # a field that does not parse: the lenient reader says which
@@ -223,9 +223,8 @@ def _with_odd(texts: pl.Series, odd: dict[int, list[str]], index: int) -> pl.Ser
 
 
 def _find_short_rows(rows: Rows, columns: Sequence[Column], texts: dict[int, pl.Series], raw: list[bytes]) -> None:
-    by_leaf = {column.index: column for column in reversed(columns)}
-    for index, column in by_leaf.items():
-        for number in texts[index].is_null().arg_true().to_list():
+    for column in columns:
+        for number in texts[column.index].is_null().arg_true().to_list():
             if number not in rows.errors:
                 there = len(split_row(raw[number].decode()))
                 rows.errors[number] = column.error("too_few_fields", f"the row has {_counted(there)}")

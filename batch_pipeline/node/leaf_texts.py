@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.models.binding import BasicType
@@ -113,8 +114,7 @@ def _to_string(value: Any) -> Any:
 def _to_number(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str) and NUMBER.fullmatch(value):
-        number = float(value)
+    if isinstance(value, str) and NUMBER.fullmatch(value) and math.isfinite(number := float(value)):
         return int(number) if number.is_integer() and abs(number) <= _EXACT else number
     return value
 

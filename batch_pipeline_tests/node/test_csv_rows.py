@@ -1,0 +1,229 @@
+"""Every reader sees the same rows: the typed one, the vectorised one, the exact one, and Python's csv module."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from batch_pipeline.models.binding import BasicType
+from batch_pipeline.node import csv_rows
+from batch_pipeline.node.csv_fields import Column, FieldError, json_path, parse_value, split_row
+from batch_pipeline.node.csv_rows import TensorColumns, parse
+
+
+def tensors(
+    *kinds: tuple[BasicType, str], nan: bool = False, indexes: tuple[int, ...] | None = None
+) -> list[TensorColumns]:
+    return [
+        TensorColumns(
+            f"t{n}", element, 1, (Column(indexes[n] if indexes else n, ("rows", 0, f"x{n}"), kind, element, nan),)
+        )
+        for n, (kind, element) in enumerate(kinds)
+    ]
+
+
+def exact(rows: list[list[str]], wanted: list[TensorColumns]) -> tuple[list[list[Any]], dict[int, str]]:
+    """What Python's csv module and parse_value make of rows: (values of good rows, codes of bad ones)."""
+    good, bad = [], {}
+    for number, fields in enumerate(rows):
+        columns = [column for tensor in wanted for column in tensor.columns]
+        if any(column.index >= len(fields) for column in columns):
+            bad[number] = "too_few_fields"
+            continue
+        try:
+            values = [parse_value(fields[column.index], column) for column in columns]
+        except FieldError as error:
+            bad[number] = error.code
+        else:
+            good.append(values)
+    return good, bad
+
+
+def check(block: bytes, wanted: list[TensorColumns], rows: list[list[str]], *, multiline: bool) -> None:
+    found = parse(block, wanted, multiline=multiline)
+    good, bad = exact(rows, wanted)
+    assert {number: error.code for number, error in found.errors.items()} == bad
+    assert found.count == len(rows)
+    for position, tensor in enumerate(wanted):
+        dtype = np.dtype(object if tensor.element == "string" else tensor.element)
+        expected = np.array([values[position] for values in good], dtype=dtype)
+        assert found.inputs[tensor.name].dtype == dtype
+        np.testing.assert_array_equal(found.inputs[tensor.name], expected)
+
+
+FIELD = st.one_of(
+    st.sampled_from(
+        [
+            "1",
+            "-1",
+            "+1",
+            "0",
+            "1.0",
+            "5.0",
+            "1.5",
+            ".5",
+            "5.",
+            ".",
+            "1e3",
+            "1E-3",
+            "1e400",
+            "-1e400",
+            "1e39",
+            "nan",
+            "NaN",
+            "inf",
+            "-inf",
+            "Infinity",
+            "0x10",
+            "1_000",
+            "++1",
+            "+-1",
+            "-",
+            "e1",
+            "1e",
+            "300",
+            "-129",
+            "65536",
+            "9007199254740993",
+            "9223372036854775807",
+            "9223372036854775808",
+            "18446744073709551615",
+            "99999999999999999999",
+            "1e18",
+            "1e19",
+            "0e999999",
+            "1e99999999999999999999",
+            "true",
+            "FALSE",
+            "True",
+            "yes",
+            "007",
+            "1e-400",
+            "4.9e-324",
+            "0.1",
+            "3.4028236e38",
+            "65520",
+            "１",
+            "²",
+        ]
+    ),
+    st.sampled_from(
+        ["", " ", " 1 ", "\t2", "a b", "é", "中", "x\x00y", '"', '"1"', '""', '"a,b"', '"a""b"', 'a"b', '"x"y', ' "1"']
+    ),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(2**70), 2**70).map(str),
+    st.text(alphabet='ab1.,"- ', max_size=5),
+)
+KINDS: list[tuple[BasicType, str]] = [
+    ("number", "float32"), ("number", "float64"), ("number", "float16"), ("integer", "int64"), ("integer", "uint64"),
+    ("integer", "int8"), ("number", "uint8"), ("integer", "float32"), ("integer", "float64"), ("boolean", "bool"),
+    ("boolean", "float32"), ("boolean", "int64"), ("string", "string"), ("number", "string"), ("integer", "string"),
+    ("boolean", "string"), ("number", "bool"),
+]  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.lists(st.lists(FIELD, min_size=0, max_size=3).map(",".join), max_size=5),
+    st.lists(st.sampled_from(KINDS), min_size=1, max_size=2),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+@example(["1,2", "3,4"], [("number", "float32"), ("number", "float32")], False, "\r\n", False)
+@example(['"a""b",1'], [("string", "string"), ("integer", "int64")], False, "\n", True)
+@example([",", "a,"], [("string", "string"), ("string", "string")], False, "\n", True)
+def test_rows_are_what_the_csv_module_and_the_exact_parser_say(
+    rows: list[str], kinds: list[tuple[BasicType, str]], nan: bool, end: str, ended: bool
+) -> None:
+    text = end.join(rows) + (end if ended and rows else "")
+    if not ended and rows and not rows[-1]:
+        rows = rows[:-1]  # a last line end makes no row
+    expected = [next(csv.reader([row]), []) for row in rows]
+    check(text.encode(), tensors(*kinds, nan=nan), expected, multiline=False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.text(alphabet='a1,"\n\r é', max_size=6), min_size=1, max_size=3), max_size=6))
+def test_multiline_rows_come_back_as_they_were_written(rows: list[list[str]]) -> None:
+    out = io.StringIO(newline="")
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    check(out.getvalue().encode(), tensors(("string", "string"), ("number", "float64")), rows, multiline=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet='a1,"\n', max_size=30))
+def test_multiline_rows_of_any_shape_are_the_csv_modules(text: str) -> None:
+    expected = list(csv.reader(io.StringIO(text, newline="")))
+    check(text.encode(), tensors(("string", "string"), ("string", "string")), expected, multiline=True)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet='ab,"x ', max_size=20))
+def test_a_split_row_is_the_csv_modules(row: str) -> None:
+    assert split_row(row) == next(csv.reader([row]), [])
+
+
+def test_side_by_side_columns_fill_one_input() -> None:
+    columns = tuple(Column(index, (f"x{index}",), "number", "float32") for index in (2, 0))
+    rows = parse(b"1,x,3\n4,y,6\nbad,z,9\n", [TensorColumns("t", "float32", 2, columns)], multiline=False)
+    np.testing.assert_array_equal(rows.inputs["t"], np.array([[3, 1], [6, 4]], np.float32))
+    assert rows.errors[2].message == "column 0 (x0): 'bad' is not a number"
+
+
+@pytest.mark.parametrize(
+    ("block", "code", "message"),
+    [
+        (b"1,2\n", "too_few_fields", "column 2 (rows[0].x2): the row has only 2 fields"),
+        (b"\n", "too_few_fields", "column 0 (rows[0].x0): the row has no fields"),
+        (b"1,,3\n", "missing_value", "column 1 (rows[0].x1): the field is empty"),
+        (b"1,2,3.5\n", "not_an_integer", "column 2 (rows[0].x2): '3.5' is not an integer"),
+        (b"1,1e39,3\n", "out_of_range", "column 1 (rows[0].x1): '1e39' is too large for float32"),
+        (b"1,2,300\n", "out_of_range", "column 2 (rows[0].x2): '300' is not in -128 to 127 (int8)"),
+        (b"yes,2,3\n", "not_a_boolean", "column 0 (rows[0].x0): 'yes' is none of true, false, 1, 0"),
+        (b"1,2,3,\xff\n", "invalid_utf8", "byte 6 of the row is not UTF-8"),
+        (b"1," + b"x" * 99 + b",3\n", "not_a_number", f"column 1 (rows[0].x1): '{'x' * 39}…' is not a number"),
+    ],
+)
+def test_a_bad_row_says_what_is_wrong_and_where(block: bytes, code: str, message: str) -> None:
+    wanted = tensors(("boolean", "bool"), ("number", "float32"), ("integer", "int8"))
+    rows = parse(b"1,2,3\n" + block + b"true,2,3\n", wanted, multiline=False)
+    assert {number: (error.code, error.message) for number, error in rows.errors.items()} == {1: (code, message)}
+    assert len(rows.inputs["t0"]) == 2
+
+
+def test_empty_fields_are_nan_where_asked_and_where_nan_exists() -> None:
+    wanted = tensors(("number", "float32"), ("integer", "int64"), nan=True)
+    rows = parse(b",1\n2,\n", wanted, multiline=False)
+    assert math.isnan(rows.inputs["t0"][0])
+    assert {number: error.code for number, error in rows.errors.items()} == {1: "missing_value"}
+
+
+def test_large_integers_are_exact() -> None:
+    wanted = tensors(("integer", "int64"), ("integer", "uint64"))
+    rows = parse(b"9007199254740993,18446744073709551615\n", wanted, multiline=False)
+    assert rows.inputs["t0"].tolist() == [9007199254740993]
+    assert rows.inputs["t1"].tolist() == [18446744073709551615]
+
+
+def test_a_model_that_takes_no_columns_counts_rows() -> None:
+    assert parse(b"1\n\n2", [], multiline=False).count == 3
+
+
+def test_the_regular_case_takes_the_typed_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(csv_rows, "_lenient")
+    wanted = tensors(("number", "float32"), ("string", "string"), ("integer", "int64"))
+    rows = parse(b'1.5,"a, ""b""",3,extra\r\n2,c,4\r\n', wanted, multiline=False)
+    assert rows.inputs["t1"].tolist() == ['a, "b"', "c"]
+
+
+def test_a_json_path_reads_as_people_write_it() -> None:
+    assert json_path(("data", "rows", 0, "x")) == "data.rows[0].x"
+    assert json_path(()) == "the value"

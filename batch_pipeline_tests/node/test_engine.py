@@ -1,0 +1,128 @@
+"""The engine and its batches: real ONNX models, every answer equal to ONNX Runtime called directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from batch_pipeline.errors import NodeFailed
+from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
+from batch_pipeline.node.engine import BatchFailed, OnnxEngine
+
+CPU = ("CPUExecutionProvider",)
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Saves a graph of the given nodes as an ONNX file."""
+
+    def saved(nodes: list[Any], inputs: list[Any], outputs: list[Any], initializers: list[Any] | None = None) -> Path:
+        graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers or [])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        path = tmp_path / "model.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+        return path
+
+    return saved
+
+
+def doubling(save: Save, batch: int | None) -> Path:
+    value = helper.make_tensor_value_info
+    return save(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [value("x", TensorProto.FLOAT, [batch, 2])],
+        [value("y", TensorProto.FLOAT, [batch, 2])],
+    )
+
+
+def picky(save: Save) -> Path:
+    """Gathers a word by index: an index out of range fails the whole call."""
+    value = helper.make_tensor_value_info
+    words = helper.make_tensor("words", TensorProto.STRING, [3], [b"a", b"b", b"c"])
+    return save(
+        [helper.make_node("Gather", ["words", "i"], ["word"])],
+        [value("i", TensorProto.INT64, [None])],
+        [value("word", TensorProto.STRING, [None])],
+        [words],
+    )
+
+
+def test_a_file_that_is_no_model_fails_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(NodeFailed, match=r"model\.onnx does not load"):
+        OnnxEngine(path, threads=1, providers=CPU, outputs=[])
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="CUDA is there")
+def test_a_missing_provider_fails_the_node_and_says_what_is_there(save: Save) -> None:
+    with pytest.raises(NodeFailed) as failed:
+        OnnxEngine(
+            doubling(save, None), threads=1, providers=("CUDAExecutionProvider", "CPUExecutionProvider"), outputs=["y"]
+        )
+    for word in ("CUDAExecutionProvider", "CPUExecutionProvider", "onnxruntime-gpu"):
+        assert word in failed.value.message
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_a_fixed_batch_is_honoured_and_padding_dropped(save: Save, batch: int | None, rows: int) -> None:
+    engine = OnnxEngine(doubling(save, batch), threads=1, providers=CPU, outputs=["y"])
+    x = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+    answered = answer_rows(engine, BatchRule(most=2, fixed=batch), {"x": x}, rows)
+    np.testing.assert_array_equal(answered.outputs["y"], x * 2)
+    assert not answered.failed
+
+
+def test_only_guilty_rows_fail(save: Save) -> None:
+    engine = OnnxEngine(picky(save), threads=1, providers=CPU, outputs=["word"])
+    i = np.array([0, 7, 1, 2, 9, 0], np.int64)
+    answered = answer_rows(engine, BatchRule(most=4), {"i": i}, 6)
+    assert sorted(answered.failed) == [1, 4]
+    assert answered.outputs["word"].tolist() == ["a", "b", "c", "a"]
+    assert "\n" not in answered.failed[1]
+
+
+def test_batches_fill_across_files_and_come_back_to_them(save: Save) -> None:
+    engine = OnnxEngine(picky(save), threads=1, providers=CPU, outputs=["word"])
+    pieces = [[0, 1], [9], [2], [8, 0, 8]]
+    with BatchingEngine(engine, BatchRule(most=64)) as batching:
+        futures = [batching.submit({"i": np.array(piece, np.int64)}, len(piece)) for piece in pieces]
+        answers = [future.result() for future in futures]
+    assert [sorted(answer.failed) for answer in answers] == [[], [0], [], [0, 2]]
+    words = [list(answer.outputs.get("word", [])) for answer in answers]
+    assert words == [["a", "b"], [], ["c"], ["a"]]
+
+
+def test_no_rows_are_answered_without_a_call(save: Save) -> None:
+    engine = OnnxEngine(doubling(save, None), threads=1, providers=CPU, outputs=["y"])
+    with BatchingEngine(engine, BatchRule(most=4)) as batching:
+        assert batching.submit({"x": np.empty((0, 2), np.float32)}, 0).result().outputs == {}
+
+
+def test_outputs_that_fit_no_rows_fail_the_node(save: Save) -> None:
+    value = helper.make_tensor_value_info
+    path = save(
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+        [value("x", TensorProto.FLOAT, [None, 2])],
+        [value("y", TensorProto.FLOAT, [])],
+    )
+    engine = OnnxEngine(path, threads=1, providers=CPU, outputs=["y"])
+    with pytest.raises(NodeFailed, match="output 'y'"):
+        answer_rows(engine, BatchRule(most=4), {"x": np.ones((3, 2), np.float32)}, 3)
+    alone = answer_rows(engine, BatchRule(most=4), {"x": np.ones((1, 2), np.float32)}, 1)
+    assert alone.outputs["y"].tolist() == [2.0]
+
+
+def test_a_wrong_input_is_the_batchs_fault_not_the_nodes(save: Save) -> None:
+    engine = OnnxEngine(doubling(save, None), threads=1, providers=CPU, outputs=["y"])
+    with pytest.raises(BatchFailed):
+        engine.run({"x": np.ones((1, 3), np.float32)})
