@@ -39,6 +39,7 @@ def serve(port: int) -> int:
             click.echo("training and uploading two models …", err=True)
             flowers, _ = seed(Deployment.from_environment())
             launchpad = _write_launchpad(flowers, home)
+            _add_partition(flowers)
             with _dagster(port, launchpad) as process:
                 click.echo(_welcome(port), err=True)
                 return process.wait() or 1
@@ -51,6 +52,15 @@ def _write_launchpad(demo: DemoService, home: Path) -> Path:
     path = home / "launchpad.yaml"
     path.write_text(yaml.safe_dump(demo.parameters, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def _add_partition(demo: DemoService) -> None:
+    """The service's name stands in the UI before its first run, so that the Launchpad opens with its parameters."""
+    from batch_pipeline.orchestration.instance import open_instance
+    from batch_pipeline.orchestration.names import SERVICE
+
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(SERVICE, [demo.parameters["name"]])
 
 
 @contextmanager
