@@ -88,7 +88,7 @@ def select(reference: object, paths: Sequence[Path]) -> tuple[int, ...]:
     named = tuple(place for place, path in enumerate(paths) if leaf_name(path) == reference)
     if len(named) == 1:
         return named
-    return tuple(place for place, path in enumerate(paths) if reference in set(_spellings(path)))
+    return tuple(place for place, path in enumerate(paths) if reference in tuple(_spellings(path)))
 
 
 def _spellings(path: Path) -> Iterator[str]:

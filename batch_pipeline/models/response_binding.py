@@ -174,7 +174,7 @@ def _as_it_comes(api: Api, outputs: tuple[Tensor, ...], problems: list[str]) -> 
     names = {tensor.name: tensor.name for tensor in outputs}
     if api.outputs:
         said = {key: value for key, value in api.outputs.items() if key in names and isinstance(value, str)}
-        turned = {value: key for key, value in api.outputs.items() if key not in names and value in names}
+        turned = {value: key for key, value in api.outputs.items() if key not in names and str(value) in names}
         if len(said) + len(turned) != len(api.outputs):
             problems.append(f"onnx.outputs: names an output the model lacks; it gives {describe(outputs)}")
         names = said | turned
