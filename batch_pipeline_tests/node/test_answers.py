@@ -25,8 +25,8 @@ def answers(binding: Binding, outputs: dict[str, Any], rows: int) -> list[Any]:
     return [json.loads(text) for text in texts]
 
 
-def one(value: Any, form: Any = "any", type: Any = None, path: Path = ("y",)) -> list[Any]:
-    binding = bound(ResponseLeaf(path, "y", form, type))
+def one(value: Any, form: Any = "any", kind: Any = None, path: Path = ("y",)) -> list[Any]:
+    binding = bound(ResponseLeaf(path, "y", form, kind))
     found = answers(binding, {"y": value}, len(value))
     return [row["y"] for row in found] if path == ("y",) else found
 
@@ -115,7 +115,7 @@ def test_responses_are_nested_as_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "type", "expected"),
+    ("value", "kind", "expected"),
     [
         (np.array([1, 2], np.int64), "string", ["1", "2"]),
         (np.array([0.5, np.nan], np.float32), "string", ["0.5", None]),
@@ -131,9 +131,9 @@ def test_responses_are_nested_as_the_schema_says() -> None:
         (np.array([[1, 2]], np.int64), "string", [["1", "2"]]),
     ],
 )
-def test_a_value_takes_the_schemas_type_where_that_loses_nothing(value: Any, type: str, expected: list[Any]) -> None:
-    found = one(value, "scalar" if value.ndim == 1 else "array", type)
-    if type == "integer" and value.dtype.kind == "f" and value.ndim == 1:
+def test_a_value_takes_the_schemas_type_where_that_loses_nothing(value: Any, kind: str, expected: list[Any]) -> None:
+    found = one(value, "scalar" if value.ndim == 1 else "array", kind)
+    if kind == "integer" and value.dtype.kind == "f" and value.ndim == 1:
         assert [np.float32(x) if isinstance(x, float) else x for x in found] == [
             np.float32(x) if isinstance(x, float) else x for x in expected
         ]
