@@ -42,8 +42,10 @@ def read_body(file: str, settings: Sequence[str], name: str | None = None) -> Bo
 def read_mapping(file: str) -> dict[str, Any]:
     """The object a YAML or JSON file holds. Raises `Refused` that names the file and the line."""
     what = "standard input" if file == "-" else file
-    text = _text(file, what)
-    data = _parsed(text, what)
+    try:
+        data = _parsed(_text(file, what), what)
+    except RecursionError:
+        raise Refused(f"{what} is nested too deeply") from None
     if not isinstance(data, dict):
         kind = "is empty" if data is None else f"holds a {type(data).__name__}"
         raise Refused(f"{what} {kind}; it must hold an object of parameters (YAML or JSON)")
@@ -124,4 +126,4 @@ def _set(parameters: dict[str, Any], setting: str) -> None:
             raise InvalidParameters((Problem(where, f"is not an object, so --set cannot set {key} in it"),))
         target[parent] = dict(inner or {})
         target = target[parent]
-    target[last] = _yaml(value, f"--set {key}")
+    target[last] = _yaml(value, f"--set {key}") if value else ""
