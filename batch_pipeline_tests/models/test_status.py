@@ -1,0 +1,200 @@
+"""What makes a package normal or abnormal, judged from real folders."""
+
+import json
+
+import pytest
+from pydantic import TypeAdapter
+
+from batch_pipeline.models.status import Inspection, inspect_package
+from batch_pipeline_tests.models.packages import EXPORTED, FILE_REQUEST, api, config, schema, write
+
+IRIS = ["logistic", "logistic_zipmap", "lightgbm"]
+
+
+def reasons(folder):
+    return "\n".join(inspect_package(folder).reasons)
+
+
+@pytest.mark.parametrize("model", [*IRIS, "mlp_regressor", "named_columns", "two_inputs"])
+def test_exported_table_models_are_normal(tmp_path, model):
+    assert inspect_package(write(tmp_path, model, config())).reasons == ()
+
+
+@pytest.mark.parametrize("model", ["images_nchw", "images_nchw_batch_1", "images_nhwc", "file_bytes", "file_text"])
+def test_exported_file_models_are_normal(tmp_path, model):
+    found = inspect_package(write(tmp_path, model, config({"url": "/x", "request": FILE_REQUEST})))
+    assert found.reasons == ()
+    assert found.config is not None
+    assert found.config.apis[0].kind == "file"
+
+
+def test_the_judgement_survives_json(tmp_path):
+    content = config(api(schema("a", "b", "c", "d"), **{"x-y": [1, None]}), runtime="python3.11", metrics={"f1": 0.9})
+    found = inspect_package(write(tmp_path, "logistic", content, labels_txt="a\nb\n"))
+    adapter = TypeAdapter(Inspection)
+    assert adapter.validate_json(adapter.dump_json(found, by_alias=True)) == found
+    assert found.config is not None
+    assert (found.config.model_extra or {})["runtime"] == "python3.11"
+    assert found.config.metrics == {"f1": 0.9}
+
+
+def test_schemas_stand_in_data_or_in_the_body_itself(tmp_path):
+    columns = schema("a", "b", "c", "d")
+    for request in ({"data": columns}, columns, {"Content-type": "application/json", **columns}):
+        found = inspect_package(write(tmp_path, "logistic", config({"request": request})))
+        assert found.reasons == ()
+        assert found.config is not None
+        read = found.config.apis[0].request_schema
+        assert read is not None
+        assert read["properties"] == columns["properties"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        ("multipart/form-data", "file"),
+        ("Multipart/Form-Data; boundary=x", "file"),
+        ("application/json", "json"),
+        (None, "json"),
+    ],
+)
+@pytest.mark.parametrize("key", ["Content-type", "Content-Type", "content-type"])
+def test_a_file_api_is_multipart_with_one_file(tmp_path, key, content_type, kind):
+    request = {key: content_type, "data": FILE_REQUEST["data"]}
+    found = inspect_package(write(tmp_path, "images_nchw", config({"request": request})))
+    assert found.config is not None
+    assert found.config.apis[0].kind == kind
+    assert bool(found.reasons) == (kind == "json")
+
+
+def test_two_files_are_no_file_api(tmp_path):
+    request = {**FILE_REQUEST, "data": schema("a", "b", kind="file")}
+    assert "a.type: 'file'" in reasons(write(tmp_path, "images_nchw", config({"request": request})))
+
+
+def test_an_api_has_defaults(tmp_path):
+    found = inspect_package(write(tmp_path, "logistic", config({}, {"url": "/second", "method": "get"})))
+    assert found.reasons == ()
+    assert found.config is not None
+    assert [(one.url, one.protocol, one.method) for one in found.config.apis] == [
+        ("/", "http", "post"),
+        ("/second", "http", "get"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"model_algorithm": None}, "model_algorithm: missing"),
+        ({"model_algorithm": "1a"}, "model_algorithm: '1a' must start with a letter"),
+        ({"model_algorithm": ""}, "model_algorithm: ''"),
+        ({"model_algorithm": "a" * 37}, "at most 36"),
+        ({"model_algorithm": 3}, "model_algorithm: input should be a valid string"),
+        ({"model_type": "TensorFlow"}, "model_type: 'TensorFlow'; ONNX is expected"),
+        ({"model_type": None}, "model_type: missing"),
+        ({"apis": None}, "apis: missing"),
+        ({"apis": []}, "apis: missing"),
+        ({"apis": {}}, "apis: input should be a valid list"),
+        ({"apis": ["x"]}, "apis[0]: input should be"),
+        ({"apis": [{"url": 1}]}, "apis[0].url: a text"),
+        ({"apis": [{"request": []}]}, "apis[0].request: an object"),
+        ({"apis": [{"request": {"data": []}}]}, "apis[0].request.data: an object"),
+        ({"apis": [{}, {"url": "/"}]}, "apis[1].url: '/' is the url of another API"),
+        ({"metrics": 1}, "metrics: input should be"),
+        ({"onnx": "x"}, "onnx: input should be"),
+        ({"onnx": {"model_file": 3}}, "onnx.model_file: input should be"),
+        ({"onnx": {"labels": "a"}}, "onnx.labels: a list"),
+        ({"onnx": {"labels": []}}, "onnx.labels: a list"),
+        ({"onnx": {"labels": ["a", None]}}, "onnx.labels: every label"),
+        ({"id2label": {"0": "a", "2": "b"}}, "id2label: the keys must be 0 to 1"),
+        ({"onnx": {"model_file": "other.onnx"}}, "other.onnx is missing"),
+        ({"onnx": {"model_file": "../model.onnx"}}, "is missing"),
+        ({"onnx": {"model_file": ""}}, "is missing"),
+    ],
+)
+def test_broken_rules_are_named(tmp_path, keys, said):
+    (tmp_path / "model.onnx").write_bytes((EXPORTED / "logistic.onnx").read_bytes())
+    found = reasons(write(tmp_path / "package", "logistic", config(**keys)))
+    assert said in found
+    assert found.count("\n") == 0
+
+
+def test_a_name_of_36_characters_is_allowed(tmp_path):
+    assert not reasons(write(tmp_path, "logistic", config(model_algorithm="a" * 36, metrics=None, source_type="auto")))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000])
+def test_a_config_that_is_no_object(tmp_path, content):
+    assert "config.json" in reasons(write(tmp_path, "logistic", content))
+
+
+def test_every_reason_is_found(tmp_path):
+    content = config(
+        api(schema("a")),
+        api(None, schema("x", kind="boolean"), url="/b"),
+        {"url": "/c", "request": 1},
+        model_algorithm="?",
+        model_type="MXNet",
+        metrics=3,
+    )
+    write(tmp_path, "logistic", content, labels_txt="\n")
+    (tmp_path / "preprocessor_config.json").write_text("{}x")
+    found = reasons(tmp_path)
+    for said in (
+        "model_algorithm",
+        "model_type",
+        "metrics",
+        "apis[2].request",
+        "API /: request: 1 value",
+        "API /b: response",
+        "labels.txt is empty",
+        "preprocessor_config.json is not JSON",
+    ):
+        assert said in found
+
+
+def test_an_unfinished_upload(tmp_path):
+    assert "config.json is missing" in reasons(tmp_path)
+    assert "model.onnx is missing" in reasons(tmp_path)
+
+
+def test_a_broken_onnx_file_and_a_broken_config_are_both_named(tmp_path):
+    write(tmp_path, None, config(model_type="Image"))
+    (tmp_path / "model.onnx").write_bytes(b"broken")
+    found = inspect_package(tmp_path).reasons
+    assert any(one.startswith("model.onnx does not load") for one in found)
+    assert any("model_type" in one for one in found)
+
+
+def test_external_data_must_be_there(tmp_path):
+    write(tmp_path, "external_data/model", config())
+    assert "model.onnx does not load" in reasons(tmp_path)
+    (tmp_path / "model.onnx.data").write_bytes((EXPORTED / "external_data/model.onnx.data").read_bytes())
+    assert reasons(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "files"),
+    [
+        ({"onnx": {"labels": ["x", "y", "z"]}}, {}),
+        ({}, {"labels_txt": "\ufeffx\r\ny\r\nz\r\n"}),
+        ({}, {"labels_txt": "x\ny\nz"}),
+        ({"id2label": {"0": "x", "1": "y", "2": "z"}}, {}),
+        ({"onnx": {"id2label": ["x", "y", "z"]}}, {}),
+        ({}, {"id2label_json": json.dumps({"2": "z", "1": "y", "0": "x"})}),
+        ({}, {"preprocessor_config_json": json.dumps({"id2label": {"0": "x", "1": "y", "2": "z"}})}),
+    ],
+)
+def test_labels(tmp_path, keys, files):
+    content = config({"request": FILE_REQUEST}, model_algorithm="image_classification", **keys)
+    found = inspect_package(write(tmp_path, "images_nchw", content, **files))
+    assert (found.labels, found.reasons) == (("x", "y", "z"), ())
+
+
+def test_labels_must_fit_the_class_output(tmp_path):
+    content = config({"request": FILE_REQUEST}, model_algorithm="image_classification")
+    assert "labels: there are 2" in reasons(write(tmp_path, "images_nchw", content, labels_txt="x\ny"))
+
+
+def test_labels_of_other_models_need_not_be_classes(tmp_path):
+    assert reasons(write(tmp_path, "logistic", config(), labels_txt="x\ny")) == ""
