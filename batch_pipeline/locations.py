@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
+
+from batch_pipeline.errors import InvalidLocation
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_BUCKET_HOST = re.compile(
+    r"(?P<bucket>.+)\.(?:obs\.(?:[a-z0-9-]+\.)?(?:myhuaweicloud|myhwclouds)\.com"
+    r"|s3(?:[.-][a-z0-9-]+){0,2}\.amazonaws\.com(?:\.cn)?)"
+)
+_SIGNATURES = frozenset({"signature", "x-amz-signature"})
+_SIGNING = _SIGNATURES | frozenset(
+    {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
+    | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
+)
+_MAX_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, order=True)
@@ -51,5 +68,159 @@ class ShareLink:
     def __repr__(self) -> str:
         return "ShareLink(…)"
 
+    @property
+    def identity(self) -> str:
+        """The address without its signing parameters: the same for a renewed link to the same object."""
+        parts = urlsplit(self.url)
+        kept = [pair for pair in parts.query.split("&") if pair and _parameter_name(pair) not in _SIGNING]
+        return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path}" + ("?" + "&".join(kept) if kept else "")
+
+    @property
+    def name(self) -> str:
+        """The file name, percent-decoded: what follows the path's last `/`."""
+        return unquote(urlsplit(self.url).path).rpartition("/")[2]
+
+    @property
+    def host(self) -> str:
+        """The host, in lower case, without the port."""
+        return (urlsplit(self.url).hostname or "").lower()
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the link says its signature runs out; None where it does not say."""
+        given = _parameters(self.url)
+        try:
+            if "x-amz-date" in given and "x-amz-expires" in given:
+                signed = datetime.strptime(given["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return signed + timedelta(seconds=int(given["x-amz-expires"]))
+            return datetime.fromtimestamp(int(given["expires"]), UTC) if "expires" in given else None
+        except (ValueError, OverflowError, OSError):
+            return None
+
 
 Source = Location | ShareLink
+
+
+def source_name(source: Source) -> str:
+    """The file name of an input, decoded; what its result is named after."""
+    return source.name
+
+
+def parse_location(text: str, *, allow_local: bool = False, what: str = "location") -> Location:
+    """Read `s3://`, `obs://`, `/bucket/key`, an unsigned OBS or S3 address, or (where allowed) `file:///`.
+
+    `what` names the thing in messages. Raises InvalidLocation; a query is never part of its message.
+    """
+    source = _parse(text, allow_local, what)
+    if isinstance(source, ShareLink):
+        raise _invalid(text, what, "is a share link, which only an input manifest may hold; write s3://bucket/key")
+    return source
+
+
+def parse_folder(text: str, *, allow_local: bool = False, what: str = "folder") -> Location:
+    """Like parse_location, for a folder: a missing `/` at the end is added."""
+    location = parse_location(text, allow_local=allow_local, what=what)
+    return location if location.is_folder else location.child("/")
+
+
+def parse_source(text: str, *, allow_local: bool = False, what: str = "source") -> Source:
+    """Read the `source` of a manifest line: an object, or a share link. Raises InvalidLocation, also for a folder."""
+    source = _parse(text, allow_local, what)
+    if not source.name:
+        raise _invalid(text, what, "names a folder; it must name one file")
+    return source
+
+
+def _parse(text: str, allow_local: bool, what: str) -> Source:
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("s3", "obs"):
+        return _in_bucket(text, *_halves(rest), what=what)
+    if separator and scheme.lower() in ("http", "https"):
+        return _address(text, what)
+    if separator and scheme.lower() == "file":
+        return _local(text, rest, allow_local, what)
+    if text.startswith("/"):
+        return _in_bucket(text, *_halves(text[2:] if text.startswith("//") else text[1:]), what=what)
+    raise _invalid(text, what, "is no location; write s3://bucket/key")
+
+
+def _halves(text: str) -> tuple[str, str]:
+    bucket, _, key = text.partition("/")
+    return bucket, key
+
+
+def _in_bucket(text: str, bucket: str, key: str, *, what: str) -> Location:
+    if not _BUCKET.fullmatch(bucket):
+        raise _invalid(text, what, f"has no valid bucket name ({bucket!r}); write s3://bucket/key")
+    _check_key(text, key, what)
+    return Location(bucket, key)
+
+
+def _check_key(text: str, key: str, what: str) -> None:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise _invalid(text, what, "is not valid Unicode") from None
+    if size > _MAX_KEY_BYTES:
+        raise _invalid(text[:80], what, f"has a key of {size} bytes; {_MAX_KEY_BYTES} is the most")
+
+
+def _local(text: str, rest: str, allow_local: bool, what: str) -> Location:
+    if not allow_local:
+        raise _invalid(text, what, "is a local file, which this deployment does not allow; write s3://bucket/key")
+    segments = rest[1:].removesuffix("/").split("/")
+    if not rest.startswith("/") or "\0" in rest or any(part in ("", ".", "..") for part in segments):
+        raise _invalid(text, what, "must be an absolute path with no empty, '.' or '..' part: file:///folder/file")
+    return Location("", rest[1:], "file")
+
+
+def _address(text: str, what: str) -> Source:
+    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in text):
+        raise _invalid(text, what, "has a blank or control character in it; percent-encode it")
+    try:
+        parts = urlsplit(text)
+        host, _ = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise _invalid(text, what, "is no valid address") from None
+    if not host or "@" in parts.netloc:
+        raise _invalid(text, what, "is no valid address: it needs a host, and no user or password")
+    if _SIGNATURES & _parameters(text).keys():
+        return ShareLink(text)
+    return _unsigned(text, parts, host, what)
+
+
+def _unsigned(text: str, parts: SplitResult, host: str, what: str) -> Location:
+    found = _BUCKET_HOST.fullmatch(host)
+    if parts.scheme.lower() != "https" or not found:
+        raise _invalid(
+            text, what, "is neither a signed share link nor an OBS or S3 address with the bucket in its host"
+        )
+    if parts.query or parts.fragment:
+        raise _invalid(text, what, "has a query or fragment but no signature; write s3://bucket/key")
+    try:
+        key = unquote(parts.path.removeprefix("/"), errors="strict")
+    except UnicodeDecodeError:
+        raise _invalid(text, what, "is not percent-encoded UTF-8") from None
+    return _in_bucket(text, found["bucket"], key, what=what)
+
+
+def _parameters(url: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in urlsplit(url).query.split("&") if pair]
+    return {unquote_plus(name).lower(): unquote_plus(value) for name, _, value in pairs}
+
+
+def _parameter_name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0]).lower()
+
+
+def _invalid(text: str, what: str, why: str) -> InvalidLocation:
+    return InvalidLocation(f"{what} {_shown(text)!r} {why}")
+
+
+def _shown(text: str) -> str:
+    """The text without what may be secret in it: an address's user, query and fragment."""
+    if not text.lower().startswith(("http://", "https://")):
+        return text
+    scheme, _, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

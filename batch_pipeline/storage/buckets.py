@@ -1,0 +1,217 @@
+"""Objects in buckets: data through obstore; listings, conditions and keys that obstore refuses through boto3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed
+from batch_pipeline.locations import Location
+from batch_pipeline.storage.connection import Connection
+from batch_pipeline.storage.failures import boto_errors, changed, obstore_errors
+from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+from batch_pipeline.storage.uploads import Upload
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_ODD = re.compile(r"[\x00-\x1f\x7f]|//|^/|/$|(?:^|/)\.{1,2}(?:/|$)")
+_NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
+
+
+class Buckets:
+    """The `s3` half of Storage."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def head(self, location: Location) -> ObjectInfo:
+        with boto_errors(location, bucket=location.bucket):
+            answer = self._connection.client.head_object(Bucket=location.bucket, Key=location.key)
+        return ObjectInfo(location, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"])
+
+    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
+        size, etag, first = self._first(location, start, end, if_match)
+        stop = size if end is None else min(end, size)
+        return Stream(size, etag, self._chunks(location, first, start, stop, etag))
+
+    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
+        subject = f"bucket {folder.bucket}"
+        pages = self._pages(folder, start_after)
+        while True:
+            with boto_errors(subject, bucket=folder.bucket):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page.get("Contents", ()):
+                location = Location(folder.bucket, found["Key"])
+                yield ObjectInfo(location, found["Size"], found["ETag"].strip('"'), found["LastModified"])
+
+    def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
+        if if_match is not None:
+            return self._replace(location, data, if_match)
+        if if_absent:
+            return self._put(location, data, {"IfNoneMatch": "*"})
+        if _ODD.search(location.key) or not location.key:
+            return self._put(location, data, {})
+        import obstore
+
+        with obstore_errors(location, bucket=location.bucket):
+            answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
+        return (answer["e_tag"] or "").strip('"')
+
+    def open_writer(self, location: Location) -> Writer:
+        return _BucketWriter(self, location)
+
+    def delete(self, locations: Iterable[Location]) -> int:
+        """Delete objects of one bucket, at most 1000."""
+        wanted = tuple(locations)
+        odd = [location for location in wanted if _NOT_IN_XML.search(location.key)]
+        plain = [location for location in wanted if not _NOT_IN_XML.search(location.key)]
+        for location in odd:
+            with boto_errors(location, bucket=location.bucket):
+                self._connection.client.delete_object(Bucket=location.bucket, Key=location.key)
+        if plain:
+            self._delete_plain(plain)
+        return len(plain) + len(odd)
+
+    def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo:
+        from batch_pipeline.storage.composing import compose
+
+        return compose(self, target, parts)
+
+    def start_upload(self, location: Location) -> Upload:
+        return Upload(self._connection.client, location)
+
+    def _first(self, location: Location, start: int, end: int | None, if_match: str | None) -> tuple[int, str, bytes]:
+        """Size, ETag and first chunk of an object of which nothing is known; a small one costs this one request."""
+        stop = start + CHUNK_BYTES if end is None else min(end, start + CHUNK_BYTES)
+        if stop <= start:
+            info = self.head(location)
+            return _matching(info, if_match).size, info.etag, b""
+        try:
+            return self._get(location, start, stop, if_match)
+        except StorageFailed as error:
+            if type(error) is not StorageFailed or "InvalidRange" not in str(error):
+                raise
+            info = _matching(self.head(location), if_match)
+            if start < info.size:
+                raise
+            return info.size, info.etag, b""
+
+    def _get(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
+        """The bytes [start, end) of an object, with its whole size and ETag."""
+        if _ODD.search(location.key):
+            return self._get_odd(location, start, end, if_match)
+        import obstore
+
+        with obstore_errors(location, bucket=location.bucket):
+            options: Any = {"range": (start, end)}
+            if if_match is not None:
+                options["if_match"] = f'"{if_match}"'
+            found = obstore.get(self._store(location), location.key, options=options)
+            return found.meta["size"], (found.meta["e_tag"] or "").strip('"'), bytes(found.bytes())
+
+    def _get_odd(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
+        wanted: Any = {} if if_match is None else {"IfMatch": f'"{if_match}"'}
+        with boto_errors(location, bucket=location.bucket):
+            found = self._connection.client.get_object(
+                Bucket=location.bucket, Key=location.key, Range=f"bytes={start}-{end - 1}", **wanted
+            )
+            size = int(found["ContentRange"].rpartition("/")[2])
+            return size, found["ETag"].strip('"'), found["Body"].read()
+
+    def _chunks(self, location: Location, first: bytes, start: int, stop: int, etag: str) -> Iterator[bytes]:
+        """Range after range, not one long answer: a slow reader holds no connection open and no buffer fills."""
+        position = start + len(first)
+        if first:
+            yield first
+        del first
+        while position < stop:
+            _, _, chunk = self._get(location, position, min(position + CHUNK_BYTES, stop), etag)
+            if not chunk:
+                raise StorageFailed(f"{location}: the object store answered fewer bytes than it has")
+            position += len(chunk)
+            yield chunk
+
+    def _pages(self, folder: Location, start_after: str | None) -> Iterator[Any]:
+        after: Any = {} if start_after is None else {"StartAfter": start_after}
+        paginator = self._connection.client.get_paginator("list_objects_v2")
+        return iter(paginator.paginate(Bucket=folder.bucket, Prefix=folder.key, **after))
+
+    def _put(self, location: Location, data: bytes, conditions: dict[str, str]) -> str:
+        with boto_errors(location, bucket=location.bucket):
+            options: Any = conditions
+            answer = self._connection.client.put_object(Bucket=location.bucket, Key=location.key, Body=data, **options)
+        return answer["ETag"].strip('"')
+
+    def _replace(self, location: Location, data: bytes, etag: str) -> str:
+        """Write over the version `etag`. Ceph before 18 compares If-Match with the quotes, so it never fits there:
+        where the object is still that version, the bare ETag is tried, which the store judges just as atomically.
+        """
+        try:
+            return self._put(location, data, {"IfMatch": f'"{etag}"'})
+        except ObjectNotFound:
+            raise changed(location) from None
+        except PreconditionFailed:
+            try:
+                still = self.head(location).etag == etag
+            except ObjectNotFound:
+                still = False
+            if not still:
+                raise
+        return self._put(location, data, {"IfMatch": etag})
+
+    def _delete_plain(self, locations: Sequence[Location]) -> None:
+        bucket = locations[0].bucket
+        with boto_errors(f"bucket {bucket}", bucket=bucket):
+            answer = self._connection.client.delete_objects(
+                Bucket=bucket, Delete={"Objects": [{"Key": location.key} for location in locations], "Quiet": True}
+            )
+        for error in answer.get("Errors", ()):
+            if error.get("Code") != "NoSuchKey":
+                raise StorageFailed(f"{Location(bucket, error.get('Key', ''))} can't be deleted: {error.get('Code')}")
+
+    def _store(self, location: Location) -> S3Store:
+        return self._connection.store(location.bucket)
+
+
+class _BucketWriter(Writer):
+    """Holds what is not yet a part; a small object is written with one request, a large one in parts."""
+
+    def __init__(self, buckets: Buckets, location: Location) -> None:
+        self._buckets = buckets
+        self._location = location
+        self._held = bytearray()
+        self._upload: Upload | None = None
+
+    def _append(self, data: bytes) -> None:
+        self._held += data
+        while len(self._held) >= self._part_bytes:
+            self._upload = self._upload or self._buckets.start_upload(self._location)
+            size = self._part_bytes
+            self._upload.add(bytes(self._held[:size]))
+            del self._held[:size]
+
+    @property
+    def _part_bytes(self) -> int:
+        """Parts grow, since an upload may have 10,000 at most: enough for 400 GiB."""
+        return CHUNK_BYTES * (1 + (self._upload.count // 1000 if self._upload else 0))
+
+    def _complete(self) -> str:
+        if self._upload is None:
+            return self._buckets.write(self._location, bytes(self._held), False, None)
+        if self._held:
+            self._upload.add(bytes(self._held))
+        return self._upload.complete()
+
+    def _abort(self) -> None:
+        if self._upload is not None:
+            self._upload.abort()
+
+
+def _matching(info: ObjectInfo, etag: str | None) -> ObjectInfo:
+    if etag is not None and info.etag != etag:
+        raise changed(info.location)
+    return info

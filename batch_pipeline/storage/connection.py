@@ -1,0 +1,129 @@
+"""The clients behind a bucket: boto3 for keys, listings and conditions, obstore for data; one set of credentials."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from batch_pipeline.errors import AccessDenied
+from batch_pipeline.storage.failures import boto_errors
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from mypy_boto3_s3 import S3Client
+    from obstore.store import S3Credential, S3Store
+
+_CONNECT_SECONDS = 3
+_READ_SECONDS = 60
+_RETRIES = 3
+_BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
+_CREDENTIALS_LIVE = timedelta(minutes=5)
+_NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+
+class Connection:
+    """Lazily made clients for one deployment's object store. Nothing is contacted before it is needed."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, S3Store] = {}
+        self._lock = Lock()
+
+    @cached_property
+    def session(self) -> Session:
+        import boto3
+
+        with self._lock, boto_errors("the object store"):
+            region = os.environ.get("AWS_REGION")
+            return boto3.Session(region_name=region) if region else boto3.Session()
+
+    @cached_property
+    def region(self) -> str:
+        return self.session.region_name or "us-east-1"
+
+    @cached_property
+    def client(self) -> S3Client:
+        """The boto3 client; thread-safe, as boto3's clients are."""
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _RETRIES},
+            max_pool_connections=32,
+            signature_version="s3v4",
+            s3={"addressing_style": "virtual" if self._bucket_in_host else "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        session, region = self.session, self.region
+        with self._lock, boto_errors("the object store"):
+            return session.client("s3", region_name=region, config=config)
+
+    @cached_property
+    def endpoint(self) -> str:
+        """The store's address: the environment's, the profile's, or the region's of AWS."""
+        session, region = self.session, self.region
+        with self._lock, boto_errors("the object store"):
+            return session.client("s3", region_name=region).meta.endpoint_url
+
+    def store(self, bucket: str) -> S3Store:
+        """The obstore client of a bucket."""
+        found = self._stores.get(bucket)
+        return found if found is not None else self._stores.setdefault(bucket, self._make_store(bucket))
+
+    @property
+    def _host(self) -> str:
+        return (urlsplit(self.endpoint).hostname or "").lower()
+
+    @property
+    def _bucket_in_host(self) -> bool:
+        return self._host.endswith(_BUCKET_IN_HOST)
+
+    def _make_store(self, bucket: str) -> S3Store:
+        from obstore.store import S3Store
+
+        parts = urlsplit(self.endpoint)
+        in_host = self._bucket_in_host and "." not in bucket
+        region = self._bucket_region(bucket)
+        host = parts.netloc.replace(f".{self.region}.", f".{region}.")
+        endpoint = (
+            f"{parts.scheme}://{bucket}.{host}{parts.path}" if in_host else self.endpoint.replace(parts.netloc, host)
+        )
+        return S3Store(
+            bucket,
+            endpoint=endpoint,
+            region=region,
+            virtual_hosted_style_request=in_host,
+            client_options={
+                "allow_http": True,
+                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+                "timeout": timedelta(seconds=_READ_SECONDS),
+            },
+            retry_config={"max_retries": _RETRIES - 1, "retry_timeout": timedelta(seconds=10)},
+            credential_provider=self._credentials,
+        )
+
+    def _bucket_region(self, bucket: str) -> str:
+        """AWS wants each bucket's own region in the signature; any other store takes what it is told."""
+        if not self._host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            return self.region
+        with boto_errors(f"bucket {bucket}", bucket=bucket):
+            return self.client.head_bucket(Bucket=bucket).get("BucketRegion") or self.region
+
+    def _credentials(self) -> S3Credential:
+        """What obstore signs with: boto3's own credentials, which refresh themselves. Asked again every few minutes."""
+        with boto_errors("the object store"):
+            credentials = self.session.get_credentials()
+            if credentials is None:
+                raise AccessDenied(_NO_CREDENTIALS)
+            frozen = credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key or "",
+            "secret_access_key": frozen.secret_key or "",
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _CREDENTIALS_LIVE,
+        }

@@ -1,0 +1,202 @@
+"""Objects on the local disk, meaning what they mean in a bucket: whole or absent, listed in the order of whole keys."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from batch_pipeline.errors import AccessDenied, StorageFailed
+from batch_pipeline.locations import Location
+from batch_pipeline.storage.failures import changed, not_found
+from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+
+_UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
+
+
+class Disk:
+    """The `file` half of Storage."""
+
+    def head(self, location: Location) -> ObjectInfo:
+        with _disk_errors(location):
+            path = _path(location)
+            if location.is_folder or path.is_dir():
+                raise not_found(location)
+            return _info(location, path.stat())
+
+    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
+        self.head(location)
+        with _disk_errors(location):
+            file = _path(location).open("rb")
+        info = _info(location, os.fstat(file.fileno()))
+        if if_match is not None and info.etag != if_match:
+            file.close()
+            raise changed(location)
+        stop = info.size if end is None else min(end, info.size)
+        return Stream(info.size, info.etag, _chunks(location, file, start, stop), file.close)
+
+    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
+        with _disk_errors(folder):
+            path = _path(folder)
+            if path.is_dir():
+                yield from _walk(path, folder, start_after or "", frozenset())
+
+    def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
+        with _disk_errors(location):
+            path = _path(location)
+            if location.is_folder:
+                path.mkdir(parents=True, exist_ok=True)
+                return ""
+            unfinished = _start(path)
+            try:
+                with unfinished.open("xb") as file:
+                    file.write(data)
+                    _make_durable(file)
+                return self._publish(unfinished, location, if_absent, if_match)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def open_writer(self, location: Location) -> Writer:
+        return _DiskWriter(self, location)
+
+    def delete(self, locations: Iterable[Location]) -> int:
+        count = 0
+        for location in locations:
+            count += 1
+            with _disk_errors(location):
+                path = _path(location)
+                if not path.is_dir():
+                    path.unlink(missing_ok=True)
+        return count
+
+    def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo:
+        with self.open_writer(target) as writer:
+            for part in parts:
+                with self.open(part.location, 0, None, part.etag) as stream:
+                    for chunk in stream:
+                        writer.write(chunk)
+        return self.head(target)
+
+    def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
+        """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
+        path = _path(location)
+        with _locked(path.parent):
+            if if_absent and os.path.lexists(path):
+                raise changed(location)
+            if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
+                raise changed(location)
+            unfinished.replace(path)
+            return _info(location, path.stat()).etag
+
+
+class _DiskWriter(Writer):
+    def __init__(self, disk: Disk, location: Location) -> None:
+        self._disk = disk
+        self._location = location
+        with _disk_errors(location):
+            self._unfinished = _start(_path(location))
+            self._file = self._unfinished.open("xb")
+
+    def _append(self, data: bytes) -> None:
+        with _disk_errors(self._location):
+            self._file.write(data)
+
+    def _complete(self) -> str:
+        with _disk_errors(self._location):
+            _make_durable(self._file)
+            self._file.close()
+            return self._disk._publish(self._unfinished, self._location, False, None)
+
+    def _abort(self) -> None:
+        with _disk_errors(self._location):
+            self._file.close()
+            self._unfinished.unlink(missing_ok=True)
+
+
+def _path(location: Location) -> Path:
+    key = location.key.removesuffix("/")
+    if "\0" in key or (key and any(part in ("", ".", "..") for part in key.split("/"))):
+        raise StorageFailed(f"{location!r} can't be a local file: its path has an empty, '.' or '..' part")
+    return Path("/" + key)
+
+
+def _info(location: Location, status: os.stat_result) -> ObjectInfo:
+    """The ETag changes with every write: a write makes a new file (inode), and its time is of nanoseconds."""
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+    return ObjectInfo(location, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _chunks(location: Location, file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    with _disk_errors(location):
+        file.seek(start)
+        while start < stop:
+            chunk = file.read(min(CHUNK_BYTES, stop - start))
+            if not chunk:
+                raise changed(location)
+            start += len(chunk)
+            yield chunk
+
+
+def _walk(path: Path, folder: Location, after: str, above: frozenset[tuple[int, int]]) -> Iterator[ObjectInfo]:
+    """Depth first, a folder sorted as its name with `/`: that is the order of whole keys. Rings of links end."""
+    status = path.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for child in sorted(_children(path, folder), key=lambda child: child.key.encode()):
+        if child.is_folder:
+            if child.key > after or after.startswith(child.key):
+                yield from _walk(_path(child), child, after, above | {here})
+        elif child.key.encode() > after.encode():
+            yield _info(child, _path(child).stat())
+
+
+def _children(path: Path, folder: Location) -> Iterator[Location]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if _UNFINISHED.fullmatch(entry.name):
+                continue
+            if any(0xDC80 <= ord(char) <= 0xDCFF for char in entry.name):
+                raise StorageFailed(f"{folder}: a file's name is not UTF-8: {os.fsencode(entry.name)!r}")
+            if entry.is_dir():
+                yield folder.child(entry.name + "/")
+            elif entry.is_file():
+                yield folder.child(entry.name)
+
+
+def _start(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".batch-pipeline-{uuid4().hex}.unfinished"
+
+
+def _make_durable(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk_errors(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise not_found(location) from error
+    except PermissionError as error:
+        raise AccessDenied(f"{location}: this user may not do that; check the permissions") from error
+    except OSError as error:
+        raise StorageFailed(f"{location}: {error.strerror or error}") from error
