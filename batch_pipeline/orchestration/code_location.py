@@ -16,7 +16,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from batch_pipeline.orchestration.config import to_run_config
-from batch_pipeline.orchestration.names import DEFINITIONS_ATTRIBUTE, DEFINITIONS_MODULE, LOCATION, PARTITION, SERVICE
+from batch_pipeline.orchestration.names import DEFINITIONS_ATTRIBUTE, DEFINITIONS_MODULE, JOB, LOCATION, PARTITION
 from batch_pipeline.orchestration.tags import service_tags
 from batch_pipeline.parameters import ServiceParameters
 
@@ -24,7 +24,7 @@ from batch_pipeline.parameters import ServiceParameters
 def reconstructable_job() -> ReconstructableJob:
     """The job of our own definitions, as another process can load it too."""
     repository = ReconstructableRepository.for_module(DEFINITIONS_MODULE, DEFINITIONS_ATTRIBUTE)
-    return repository.get_reconstructable_job(SERVICE)
+    return repository.get_reconstructable_job(JOB)
 
 
 def create_run(instance: dg.DagsterInstance, parameters: ServiceParameters) -> DagsterRun:
@@ -44,4 +44,4 @@ def _remote_origin() -> RemoteJobOrigin:
         executable_path=sys.executable, module_name=DEFINITIONS_MODULE, attribute=DEFINITIONS_ATTRIBUTE
     )
     location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name=LOCATION)
-    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(SERVICE)
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(JOB)

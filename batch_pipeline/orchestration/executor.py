@@ -14,6 +14,7 @@ from dagster._core.executor.base import Executor
 from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.multiprocess import MultiprocessExecutor
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.orchestration.config import from_run_config
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
@@ -48,6 +49,7 @@ class LocalExecutor(Executor):
         instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current()))
         with ExitStack() as stack:
             stack.enter_context(_without_main())
+            stack.enter_context(_stopping(instance, plan_context.run_id))
             for event in self._inner(plan_context).execute(plan_context, execution_plan):
                 yield event
                 if event.is_step_success and event.node_name == "ingest_manifest":
@@ -64,6 +66,19 @@ class LocalExecutor(Executor):
             start_method="forkserver",
             explicit_forkserver_preload=[PRELOAD],
         )
+
+
+@contextmanager
+def _stopping(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """A signal to the command line stops the service. Dagster would call it failed, unless the run is CANCELING."""
+    try:
+        yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        run = instance.get_run_by_id(run_id)
+        # A code server that goes down interrupts its runs too: nobody asked for that, and they have failed.
+        if run is not None and GRPC_INFO_TAG not in run.tags and run.status == dg.DagsterRunStatus.STARTED:
+            instance.report_run_canceling(run)
+        raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dagster._core.errors import DagsterHomeNotSetError
 from batch_pipeline.errors import InvalidSettings
 from batch_pipeline.orchestration.config import from_run_config, given
 from batch_pipeline.orchestration.graph import services_partitions
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, SERVICE
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, JOB, OUTPUT_MANIFEST, SERVICE
 
 LAUNCHPAD_CONFIG = "BATCH_PIPELINE_LAUNCHPAD_CONFIG"
 """The setting that names a YAML or JSON file of parameters with which the Launchpad opens for a new service."""
@@ -21,7 +21,7 @@ LAUNCHPAD_CONFIG = "BATCH_PIPELINE_LAUNCHPAD_CONFIG"
 def service_job() -> Any:
     """The job over the service's assets; every service has its own recorded parameters, a new one the default."""
     return dg.define_asset_job(
-        SERVICE,
+        JOB,
         selection=dg.AssetSelection.assets(INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST),
         partitions_def=services_partitions,
         config=dg.PartitionedConfig(

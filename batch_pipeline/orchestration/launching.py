@@ -66,8 +66,8 @@ def launch(
     deployment = DeploymentResource().get()
     end_dead_runs(instance)
     parameters = _admitted(parameters, instance, deployment)
-    instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
     run = create_run(instance, parameters)
+    instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
     if not wait:
         return _launched(parameters, enqueue(instance, run), None)
     ended = execute_here(instance, run, parameters, deployment, on_progress)

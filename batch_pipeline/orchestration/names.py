@@ -1,7 +1,10 @@
 """The names by which runs, partitions and tags of services are known to Dagster. Nothing is imported here."""
 
 SERVICE = "batch_service"
-"""The graph asset's op, the job, and the set of partitions, one of which is one service."""
+"""The graph asset's op, and the set of partitions, one of which is one service."""
+
+JOB = "deploy_service"
+"""Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
 
 LOCATION = "batch_pipeline"
 DEFINITIONS_MODULE = "batch_pipeline.definitions"

@@ -19,6 +19,7 @@ from batch_pipeline.orchestration.names import (
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
 )
+from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.tags import resource_tags, service_tags, summary_tags
 from batch_pipeline.ownership import Owner
@@ -100,6 +101,7 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
 
         with as_failures():
             ours, owner = deployment.get(), _owner(context)
+            die_with_run(owner)
             report = service.infer(
                 shard,
                 ours,
