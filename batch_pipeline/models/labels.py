@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from batch_pipeline.errors import ModelRefused
 from batch_pipeline.models import preprocessing
+from batch_pipeline.models.json_files import read_json
 from batch_pipeline.models.package import PackageConfig
 
 LABELS_FILE = "labels.txt"
@@ -60,8 +60,5 @@ def _lines(content: bytes) -> tuple[str, ...]:
 def _id2label_file(file: Path) -> object:
     if not file.is_file():
         return None
-    try:
-        content = json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ModelRefused(f"{file.name} is not JSON: {error}") from error
+    content = read_json(file.read_bytes(), file.name)
     return content.get("id2label", content) if isinstance(content, dict) else content

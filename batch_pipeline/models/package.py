@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batch_pipeline.errors import ModelRefused
+from batch_pipeline.models.json_files import read_json
 from batch_pipeline.models.schema import Schema
 
 CONFIG_FILE = "config.json"
@@ -98,9 +98,9 @@ def read_config(content: bytes) -> tuple[PackageConfig | None, list[str]]:
     the file is no JSON object.
     """
     try:
-        raw = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return None, [f"{CONFIG_FILE} is not JSON: {error}"]
+        raw = read_json(content, CONFIG_FILE)
+    except ModelRefused as error:
+        return None, [error.message]
     if not isinstance(raw, dict):
         return None, [f"{CONFIG_FILE}: a JSON object is expected"]
     unreadable: list[str] = []

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
-from batch_pipeline.errors import ModelRefused, ObjectNotFound, PreconditionFailed
+from batch_pipeline.errors import ModelRefused, ObjectNotFound, PreconditionFailed, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.models.package import FileInfo
 from batch_pipeline.models.status import Inspection, inspect_package
@@ -73,7 +74,12 @@ class PackageCache:
             reason = "the package changed while it was read (it may still be being uploaded)"
             return Record(Inspection(None, None, None, (reason,)), {})
         record = Record(inspect_package(folder), files)
-        _write(known, _RECORD.dump_json(record, by_alias=True))
+        try:
+            content = _RECORD.dump_json(record, by_alias=True)
+        except PydanticSerializationError:
+            return record  # keys nested too deep to be written down; judged anew each time
+        with self._disk_errors():
+            _write(known, content)
         return record
 
     def fetch(self, root: Location, files: Mapping[str, FileInfo]) -> Path:
@@ -121,12 +127,20 @@ class PackageCache:
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        self._packages.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=self._packages, prefix=".part-"))
+        with self._disk_errors():
+            self._packages.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=self._packages, prefix=".part-"))
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch)
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
         try:
-            yield scratch
-        finally:
-            shutil.rmtree(scratch)
+            yield
+        except OSError as error:
+            raise StorageFailed(f"the cache {self._packages.parent} (BATCH_PIPELINE_CACHE) failed: {error}") from error
 
     @staticmethod
     def _key(root: Location, objects: Sequence[ObjectInfo]) -> str:

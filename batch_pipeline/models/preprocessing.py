@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from batch_pipeline.errors import ModelRefused
+from batch_pipeline.models.json_files import read_json
 
 _T = TypeVar("_T")
 FILE_NAME = "preprocessor_config.json"
@@ -96,10 +96,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     file = folder / FILE_NAME
     if not file.is_file():
         return None
-    try:
-        config = json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ModelRefused(f"{FILE_NAME} is not JSON: {error}") from error
+    config = read_json(file.read_bytes(), FILE_NAME)
     if not isinstance(config, dict):
         raise ModelRefused(f"{FILE_NAME}: a JSON object is expected")
     return config

@@ -12,6 +12,7 @@ Schema = Mapping[str, Any]
 """One JSON schema as `json.loads` gives it."""
 
 _BASIC = get_args(BasicType)
+_DEEPEST = 100
 
 
 def is_basic(kind: str | None) -> TypeGuard[BasicType]:
@@ -37,6 +38,8 @@ def kind_of(schema: object, path: Path = ()) -> str | None:
     """
     if not isinstance(schema, Mapping):
         raise ModelRefused(f"{json_path(path)}: a JSON schema (an object with a type) is expected, not {schema!r}")
+    if len(path) > _DEEPEST:
+        raise ModelRefused(f"a JSON schema of more than {_DEEPEST} levels cannot be used")
     kind = schema.get("type")
     if isinstance(kind, list):
         kinds = [one for one in kind if one != "null"]

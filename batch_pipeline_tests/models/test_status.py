@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from batch_pipeline.models.binding import bind
 from batch_pipeline.models.status import Inspection, inspect_package
 from batch_pipeline_tests.models.packages import EXPORTED, FILE_REQUEST, api, config, schema, write
 
@@ -198,3 +201,62 @@ def test_labels_must_fit_the_class_output(tmp_path):
 
 def test_labels_of_other_models_need_not_be_classes(tmp_path):
     assert reasons(write(tmp_path, "logistic", config(), labels_txt="x\ny")) == ""
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "properties", "items", "data", "a", "X", "url", "label"]), inner)
+    ),
+    max_leaves=10,
+)
+KINDS = ["string", "number", "integer", "boolean", "array", "object", "file"]
+ODD = JSON | st.sampled_from([schema("a"), schema("a", "b", "c", "d"), *({"type": kind} for kind in KINDS)])
+APIS = st.lists(
+    ODD
+    | st.dictionaries(
+        st.sampled_from(["url", "request", "response", "onnx", "inputs", "outputs", "labels", "method"]),
+        ODD | st.fixed_dictionaries({"Content-type": JSON, "data": ODD}),
+    ),
+    max_size=2,
+)
+ODD_ONNX = st.dictionaries(st.sampled_from(["model_file", "inputs", "outputs", "labels", "id2label"]), ODD)
+ODD_CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model_algorithm": ODD | st.just("image_classification"),
+        "model_type": ODD | st.just("ONNX"),
+        "apis": ODD | APIS,
+        "onnx": ODD | ODD_ONNX,
+        "metrics": ODD,
+        "id2label": ODD,
+        "entries": ODD,
+        "api": ODD,
+        "model_extra": ODD,
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ODD_CONFIGS)
+def test_no_config_is_more_than_abnormal(tmp_path_factory, content):
+    folder = write(tmp_path_factory.mktemp("package"), "logistic", content)
+    found = inspect_package(folder)
+    assert all("\n" not in one for one in found.reasons)
+    TypeAdapter(Inspection).dump_json(found, by_alias=True)
+    if not found.reasons and found.config is not None and found.onnx is not None:
+        for one in found.config.apis:
+            bind(found.config, one, found.onnx, found.labels)
+
+
+@pytest.mark.parametrize("content", ['{"a": "\\ud800"}', '{"a": 1e999}', '{"a":' * 300 + "1" + "}" * 300])
+def test_odd_documents(tmp_path, content):
+    assert "config.json" in reasons(write(tmp_path, "logistic", content))
+
+
+def test_a_very_deep_schema(tmp_path):
+    deep = {"type": "number"}
+    for _ in range(150):
+        deep = {"type": "object", "properties": {"a": deep}}
+    assert "levels" in reasons(write(tmp_path, "logistic", config(api(deep, deep))))
