@@ -1,0 +1,124 @@
+"""Previews over local files, with a real model; the parameters are those of a service."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_pipeline.deployment import Deployment
+from batch_pipeline.errors import InputMissing, ModelRefused
+from batch_pipeline.parameters import parse_parameters
+from batch_pipeline.previewing import Preview, preview
+from batch_pipeline.settings import Settings
+
+EXPORTED = Path(__file__).parent / "exported"
+CONFIG = {
+    "model_algorithm": "logistic",
+    "model_type": "ONNX",
+    "apis": [
+        {
+            "protocol": "https",
+            "request": {
+                "Content-type": "application/json",
+                "data": {
+                    "type": "object",
+                    "properties": {f"x{number}": {"type": "number"} for number in range(4)},
+                },
+            },
+        }
+    ],
+}
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    package = tmp_path / "package"
+    package.mkdir()
+    shutil.copy(EXPORTED / "logistic.onnx", package / "model.onnx")
+    (package / "config.json").write_text(json.dumps(CONFIG))
+    models = tmp_path / "models"
+    models.mkdir()
+    settings = Settings.from_environment(
+        {
+            "BATCH_PIPELINE_MODELS": f"file://{models}/",
+            "BATCH_PIPELINE_ALLOW_LOCAL_FILES": "1",
+            "BATCH_PIPELINE_CACHE": str(tmp_path / "cache"),
+        }
+    )
+    deployment = Deployment(settings)
+    deployment.registry.push(package, "iris:1.0")
+    return deployment
+
+
+def look(deployment: Deployment, folder: Path, rows: int = 3, **changes: Any) -> Preview:
+    data = {
+        "model": "iris",
+        "input_path": f"file://{folder}/in/",
+        "output_path": f"file://{folder}/out/",
+        **changes,
+    }
+    return preview(parse_parameters(data, settings=deployment.settings), deployment, rows=rows)
+
+
+def put(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_mapping_and_the_first_answers(tmp_path: Path, deployment: Deployment) -> None:
+    put(tmp_path, "in/1.csv", "5.1,3.5,1.4,0.2\n6.9,3.2,5.7,x\n")
+    put(tmp_path, "in/2.txt", "")
+    put(tmp_path, "in/3.csv", "6.9,3.2,5.7,2.3\n" * 1000)
+    put(tmp_path, "in/4.csv", "")
+    found = look(deployment, tmp_path)
+    assert found.model == "iris:1.0"
+    assert found.refusal is None
+    assert found.rule is not None
+    assert [leaf["index"] for leaf in found.rule["properties"].values()] == [0, 1, 2, 3]
+    first, second, third = found.inputs
+    assert first.pairs[0]["request"] == {"x0": 5.1, "x1": 3.5, "x2": 1.4, "x3": 0.2}
+    answer = first.pairs[0]["answer"]
+    assert isinstance(answer, dict)
+    assert answer["label"] == "setosa"
+    wrong = first.pairs[1]["answer"]
+    assert isinstance(wrong, dict)
+    assert set(wrong) == {"error"}
+    assert second.error is not None
+    assert second.error.startswith("not_csv")
+    assert len(third.pairs) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_with_bad_lines(tmp_path: Path, deployment: Deployment) -> None:
+    put(tmp_path, "data/1.csv", "5.1,3.5,1.4,0.2\n")
+    lines = ["{", json.dumps({"source": f"file://{tmp_path}/data/none.csv"})]
+    put(tmp_path, "x.manifest", "\n".join([*lines, json.dumps({"source": f"file://{tmp_path}/data/1.csv"})]))
+    bad, missing, good = look(deployment, tmp_path, input_path=f"file://{tmp_path}/x.manifest").inputs
+    assert bad.source == "line 1"
+    assert "not JSON" in str(bad.error)
+    assert str(missing.error).startswith("not_found")
+    assert len(good.pairs) == 1
+
+
+def test_an_output_that_is_in_the_way_is_told(tmp_path: Path, deployment: Deployment) -> None:
+    put(tmp_path, "in/1.csv", "5.1,3.5,1.4,0.2\n")
+    put(tmp_path, "out/mine.txt", "x")
+    found = look(deployment, tmp_path)
+    assert "mine.txt" in str(found.refusal)
+    assert found.inputs[0].pairs
+
+
+def test_what_is_wrong_is_refused(tmp_path: Path, deployment: Deployment) -> None:
+    with pytest.raises(InputMissing):
+        look(deployment, tmp_path)
+    put(tmp_path, "in/1.csv", "5.1,3.5,1.4,0.2\n")
+    with pytest.raises(ModelRefused):
+        look(deployment, tmp_path, model="nothing")
+    rule = {"type": "object", "properties": {f"x{n}": {"type": "number", "index": n} for n in range(3)}}
+    with pytest.raises(ModelRefused, match="x3"):
+        look(deployment, tmp_path, mapping=rule)
