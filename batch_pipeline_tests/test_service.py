@@ -1,0 +1,429 @@
+"""A service from its parameters to its manifests, and again: on real files, with a real model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from batch_pipeline import service
+from batch_pipeline.errors import (
+    AccountingFailed,
+    InputMissing,
+    InvalidParameters,
+    ModelRefused,
+    OutputRefused,
+    Refused,
+    ServiceChanged,
+    ServiceLocked,
+)
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.ownership import Owner, ProcessIdentity, claim
+from batch_pipeline_tests.places import EXPORTED, ROW, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.at(tmp_path)
+
+
+def rows(count: int, seed: int = 0) -> str:
+    values = np.random.default_rng(seed).uniform(0, 8, (count, 4))
+    return "".join(",".join(f"{value:.2f}" for value in row) + "\n" for row in values)
+
+
+def direct(text: str) -> list[list[float]]:
+    """What ONNX Runtime itself answers."""
+    session = onnxruntime.InferenceSession(str(EXPORTED / "logistic.onnx"))
+    block = np.array([[float(field) for field in line.split(",")] for line in text.splitlines()], np.float32)
+    return session.run(["probabilities"], {session.get_inputs()[0].name: block})[0].tolist()
+
+
+# --- results and manifests -----------------------------------------------------------------------------------
+
+
+def test_every_row_of_a_divided_csv_is_answered_in_row_order(place):
+    text = rows(2000)
+    place.put("big.csv", text)
+    place.put("a/small.csv")
+    summary = place.run(node_count=3)
+    assert (summary.state, summary.inputs, summary.succeeded, summary.rows) == ("finished", 2, 2, 2001)
+    answers = place.lines("infer-result/big.csv_result.txt")
+    assert np.array([answer["probabilities"] for answer in answers], np.float32).tolist() == direct(text)
+    nodes = [place.lines(f"infer-result-{node}.manifest") for node in range(3)]
+    assert [entry["source"] for node in nodes for entry in node] == [
+        f"file://{place.root}/in/a/small.csv",
+        f"file://{place.root}/in/big.csv",
+    ]
+    assert nodes[0][0].keys() == {"source", "inference-loc"}
+    assert nodes[0][0]["inference-loc"] == f"file://{place.root}/out/infer-result/a/small.csv_result.txt"
+    assert len(list((place.output / "_batch").glob("plan/shard-*"))) == 3
+    assert not list((place.output / "_batch").glob("parts/*"))
+
+
+def test_a_csv_with_row_errors_has_a_result_and_stands_in_both_manifests(place):
+    place.put("mixed.csv", f"{ROW}\n1,2\n{ROW}\n\n1,x,3,4\n")
+    summary = place.run(error_threshold=1)
+    assert (summary.succeeded, summary.failed, summary.rows, summary.failed_rows) == (1, 0, 5, 3)
+    lines = place.lines("infer-result/mixed.csv_result.txt")
+    assert [line.get("error", {}).get("code") for line in lines] == [
+        None,
+        "too_few_fields",
+        None,
+        "too_few_fields",
+        "not_a_number",
+    ]
+    (error,) = place.lines("infer-error-0.manifest")
+    assert (error["source"], error["failed_rows"]) == (f"file://{place.root}/in/mixed.csv", 3)
+    assert error["error"].keys() == {"code", "message"}
+    assert len(place.lines("infer-result-0.manifest")) == 1
+
+
+def test_row_errors_of_a_divided_csv_are_counted_over_all_its_parts(place):
+    place.put("big.csv", (rows(300) + "bad\n") * 4)
+    summary = place.run(node_count=4, error_threshold=0.5)
+    assert (summary.rows, summary.failed_rows) == (1204, 4)
+    errors = [line for path in place.output.glob("infer-error-*") for line in path.read_text().splitlines()]
+    assert [json.loads(line)["failed_rows"] for line in errors] == [4]
+
+
+def test_an_input_that_is_no_csv_is_recorded_not_dropped(place):
+    place.put("a.csv")
+    place.put("notes.txt", "hello")
+    summary = place.run(error_threshold=0.5)
+    assert (summary.succeeded, summary.failed) == (1, 1)
+    (error,) = place.lines("infer-error-0.manifest")
+    assert error["error"]["code"] == "not_csv"
+
+
+def test_bad_manifest_lines_are_errors_of_those_lines(place):
+    good = place.put("a.csv")
+    listing = place.root / "list.manifest"
+    listing.write_bytes(
+        b"\xef\xbb\xbf"
+        + json.dumps({"source": good}).encode()
+        + b'\n\n{"no": 1}\r\nnonsense\n{"source": "s3://bucket/dir/"}\n'
+    )
+    summary = place.run(input_path=f"file://{listing}", error_threshold=1)
+    assert (summary.inputs, summary.succeeded, summary.failed) == (4, 1, 3)
+    errors = place.lines("infer-error-0.manifest")
+    assert [(error["source"], error["line"]) for error in errors] == [(None, 3), (None, 4), ("s3://bucket/dir/", 5)]
+
+
+def test_a_repeated_source_is_computed_once_and_listed_twice(place):
+    first, second = place.put("a.csv"), place.put("b.csv", rows(3))
+    summary = place.run(input_path=place.manifest(first, second, first), node_count=2)
+    assert (summary.inputs, summary.succeeded, summary.rows) == (3, 3, 5)
+    listed = [entry for node in (0, 1) for entry in place.lines(f"infer-result-{node}.manifest")]
+    assert [entry["source"] for entry in listed].count(first) == 2
+    assert len({entry["inference-loc"] for entry in listed if entry["source"] == first}) == 1
+    records = b"".join(path.read_bytes() for path in (place.output / "_batch/ledger").iterdir())
+    assert records.count(b'"etag"') == 2
+
+
+def test_sources_with_one_file_name_do_not_overwrite_each_other(place):
+    sources = [place.put(f"{folder}/x.csv", rows(count)) for count, folder in enumerate("abc", start=1)]
+    place.run(input_path=place.manifest(*sources))
+    suffixes = ["", *("-" + hashlib.sha256(source.encode()).hexdigest()[:8] for source in sources[1:])]
+    for count, suffix in enumerate(suffixes, start=1):
+        assert len(place.lines(f"infer-result/x.csv{suffix}_result.txt")) == count
+
+
+def test_there_is_one_result_manifest_a_node_even_where_it_had_nothing(place):
+    place.put("a.csv")
+    place.run(node_count=4)
+    assert [name for name in place.files() if name.startswith("infer-result-")] == [
+        f"infer-result-{node}.manifest" for node in range(4)
+    ]
+
+
+def test_an_empty_csv_has_an_empty_result(place):
+    place.put("empty.csv", "")
+    assert place.run().state == "finished"
+    assert place.files()["infer-result/empty.csv_result.txt"] == b""
+
+
+def test_the_records_hold_no_source(place):
+    secret = place.put("secret-name.csv", rows(500))
+    place.run(node_count=2, input_path=place.manifest(secret, place.put("other-name.csv") + "x.csv"), error_threshold=1)
+    records = [path.read_bytes() for path in (place.output / "_batch").rglob("*") if path.is_file()]
+    assert records
+    assert not any(b"secret-name" in record or b"other-name" in record for record in records)
+
+
+def test_more_failures_than_the_threshold_fail_the_service_after_everything_is_written(place):
+    place.put("a.csv")
+    place.put("b.txt", "")
+    summary = place.run()
+    assert summary.state == "failed"
+    assert "1 of 2 inputs" in summary.message
+    assert {
+        "infer-result-0.manifest",
+        "infer-error-0.manifest",
+        "infer-result/a.csv_result.txt",
+    } <= place.files().keys()
+
+
+# --- running again -------------------------------------------------------------------------------------------
+
+
+def attempts(place: Place) -> list[str]:
+    return sorted(path.name[:4] for path in (place.output / "_batch/ledger").iterdir() if "composed" not in path.name)
+
+
+def test_a_finished_service_ends_at_once(place):
+    place.put("a.csv")
+    place.run()
+    before = {path: path.stat().st_mtime_ns for path in place.output.rglob("*") if path.is_file()}
+    summary = place.run("another")
+    assert summary.already_finished
+    assert {path: path.stat().st_mtime_ns for path in place.output.rglob("*") if path.is_file()} == before
+
+
+def test_failed_inputs_are_tried_again_and_finished_ones_are_not(place):
+    good, late = place.put("good.csv", rows(5)), f"file://{place.root}/in/late.csv"
+    listing = place.manifest(good, late)
+    assert place.run(input_path=listing).state == "failed"
+    written = (place.output / "infer-result/good.csv_result.txt").stat().st_mtime_ns
+    place.put("late.csv", rows(2))
+    summary = place.run("second", input_path=listing)
+    assert (summary.state, summary.succeeded, summary.rows) == ("finished", 2, 7)
+    assert (place.output / "infer-result/good.csv_result.txt").stat().st_mtime_ns == written
+    assert "infer-error-0.manifest" not in place.files()
+
+
+def test_a_higher_threshold_can_finish_without_computing(place):
+    place.put("a.csv", f"{ROW}\nbad\n")
+    assert place.run().state == "failed"
+    written = (place.output / "infer-result/a.csv_result.txt").stat().st_mtime_ns
+    assert place.run("second", error_threshold=0.5).state == "finished"
+    assert (place.output / "infer-result/a.csv_result.txt").stat().st_mtime_ns == written
+
+
+def test_an_interrupted_service_continues_with_what_is_left(place):
+    place.put("big.csv", rows(3000))
+    place.put("small.csv", rows(3))
+    parameters, owner = place.parameters(node_count=3), Owner("first", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    shards = service.plan(parameters, place.deployment, owner)
+    service.infer(shards[0], place.deployment, owner)
+    service.infer(shards[2], place.deployment, owner)
+    with pytest.raises(AccountingFailed, match="run the service again"):
+        service.publish(parameters, place.deployment, owner)
+    service.release(parameters.output, place.deployment, owner.run_id)
+    assert not list(place.output.glob("*.manifest"))
+    done = {path: path.stat().st_mtime_ns for path in (place.output / "_batch/parts").iterdir()}
+    again = Owner("second", "flowers")
+    service.ingest(parameters, place.deployment, again)
+    reports = [
+        service.infer(shard, place.deployment, again) for shard in service.plan(parameters, place.deployment, again)
+    ]
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert [report.progress.bytes_read > 0 for report in reports] == [False, True, False]
+    assert service.publish(parameters, place.deployment, again).rows == 3003
+
+
+def test_a_result_that_was_removed_is_made_again(place):
+    place.put("a.csv", rows(5))
+    place.put("b.txt", "")
+    place.run()
+    (place.output / "infer-result/a.csv_result.txt").unlink()
+    place.run("second")
+    assert len(place.lines("infer-result/a.csv_result.txt")) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"node_count": 2}, "node_count was 1 and is 2"),
+        ({"csv": {"header": True}}, "csv changed: header"),
+        ({"join_input": True}, "join_input"),
+        ({"environment": {"A": "1"}}, "environment changed: A"),
+        (
+            {
+                "mapping": {
+                    "type": "object",
+                    "properties": {f"input_{n}": {"type": "number", "index": 4 - n} for n in range(1, 5)},
+                }
+            },
+            "mapping",
+        ),
+    ],
+)
+def test_what_changed_is_named_and_nothing_is_touched(place, changes, named):
+    place.put("a.csv")
+    place.run()
+    before = place.files()
+    with pytest.raises(ServiceChanged, match=named):
+        place.run("second", **changes)
+    assert place.files() == before
+    assert not (place.output / "_batch/lock.json").exists()
+
+
+def test_a_changed_input_list_or_model_is_named(place):
+    place.put("a.csv")
+    place.run()
+    place.put("b.csv")
+    with pytest.raises(ServiceChanged, match="input list"):
+        place.run("second")
+    (place.root / "in/b.csv").unlink()
+    place.push("iris:1.1.0", model="logistic_zipmap.onnx")
+    with pytest.raises(ServiceChanged, match=r"model was iris:1\.0\.0.* and is iris:1\.1\.0"):
+        place.run("third")
+    assert place.run("fourth", model="iris:1.0.0").already_finished
+
+
+def test_overwrite_removes_the_services_own_objects_and_no_others(place):
+    place.put("a.csv")
+    place.put("old.csv")
+    place.run(node_count=3)
+    foreign = {"mine.txt": b"1", "infer-result/mine.txt": b"2", "infer-result-9.manifest": b"3"}
+    for name, data in foreign.items():
+        (place.output / name).write_bytes(data)
+    (place.root / "in/old.csv").unlink()
+    summary = place.run("second", if_changed="overwrite")
+    assert summary.inputs == 1
+    files = place.files()
+    assert foreign.items() <= files.items()
+    assert files.keys() - foreign.keys() == {"infer-result-0.manifest", "infer-result/a.csv_result.txt"}
+
+
+# --- refused before anything is written ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"model": "rose"}, ModelRefused, "there is no model 'rose'.*iris"),
+        ({"model": "iris:9"}, ModelRefused, "no version 9.*1.0.0"),
+        ({"request_path": "/v2"}, ModelRefused, "/"),
+        ({"mapping": {"type": "object", "properties": {"nope": {"type": "number", "index": 0}}}}, ModelRefused, "nope"),
+        ({"mapping": {"type": "object", "properties": {"input_1": {"type": "number"}}}}, ModelRefused, "input_1"),
+        ({"node_spec": "gpu-2u8g-p4"}, InvalidParameters, "granted.*cpu-2u8g"),
+        ({"node_spec": "auto-cpu"}, InvalidParameters, "automatic learning.*cpu-2u8g"),
+        ({"environment": {"TOKEN": {"env": "NOT_SET_ANYWHERE"}}}, InvalidParameters, "NOT_SET_ANYWHERE"),
+        ({"input_path": "file:///nowhere/at/all/"}, InputMissing, "input_path"),
+        ({"input_path": "file:///nowhere/x.manifest"}, InputMissing, "no such manifest"),
+    ],
+)
+def test_refused_with_nothing_written(place, changes, error, says):
+    place.put("a.csv")
+    with pytest.raises(error, match=says):
+        place.run(**changes)
+    assert not place.output.exists()
+
+
+def test_an_empty_folder_or_manifest_is_refused(place):
+    with pytest.raises(InputMissing, match="holds no object"):
+        place.run()
+    empty = place.root / "empty.manifest"
+    empty.write_text("\n\n")
+    with pytest.raises(InputMissing, match="lists no input"):
+        place.run(input_path=f"file://{empty}")
+    assert not place.output.exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused_naming_it(place):
+    place.put("a.csv")
+    place.output.mkdir()
+    (place.output / "theirs.txt").write_text("x")
+    with pytest.raises(OutputRefused, match=r"theirs\.txt"):
+        place.run()
+    assert list(place.files()) == ["theirs.txt"]
+
+
+def test_another_services_folder_is_refused(place):
+    place.put("a.csv")
+    place.run()
+    with pytest.raises(OutputRefused, match="the service flowers"):
+        place.run("second", name="trees")
+
+
+def test_a_mapping_for_a_file_model_is_refused(place):
+    place.push("bytes:1", {"model_algorithm": "size", "model_type": "ONNX", "apis": [_FILE_API]}, "file_bytes.onnx")
+    place.put("a.bin", b"abc")
+    with pytest.raises(ModelRefused, match="takes files"):
+        place.run(model="bytes", mapping={"type": "object"})
+    assert place.run(model="bytes").state == "finished"
+
+
+_FILE_API = {
+    "url": "/",
+    "request": {
+        "Content-type": "multipart/form-data",
+        "data": {"type": "object", "properties": {"f": {"type": "file"}}},
+    },
+}
+
+
+# --- who owns the folder -------------------------------------------------------------------------------------
+
+
+def dead_process() -> ProcessIdentity:
+    current = ProcessIdentity.current()
+    return ProcessIdentity(current.host, current.boot, current.pid, "0")
+
+
+def test_a_live_holder_is_not_disturbed(place):
+    place.put("a.csv")
+    layout = OutputLayout(place.parameters().output)
+    claim(place.deployment.storage, layout, Owner("holder", "flowers", ProcessIdentity.current()))
+    with pytest.raises(ServiceLocked, match="run holder"):
+        place.run("second")
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        place.run("third", name="trees")
+
+
+def test_a_dead_holders_lock_is_taken_at_once(place):
+    place.put("a.csv")
+    layout = OutputLayout(place.parameters().output)
+    claim(place.deployment.storage, layout, Owner("holder", "flowers", dead_process()))
+    assert place.run("second").state == "finished"
+
+
+def test_an_unknown_holder_is_waited_for(tmp_path):
+    place = Place.at(tmp_path, BATCH_PIPELINE_LOCK_SECONDS="1")
+    place.put("a.csv")
+    layout = OutputLayout(place.parameters().output)
+    claim(place.deployment.storage, layout, Owner("holder", "flowers"))
+    began = time.monotonic()
+    assert place.run("second").state == "finished"
+    assert time.monotonic() - began >= 1
+
+
+def test_the_folder_is_given_back_at_the_end_and_when_refused(place):
+    place.put("a.csv")
+    place.run()
+    assert not (place.output / "_batch/lock.json").exists()
+    with pytest.raises(Refused):
+        place.run("second", node_count=2)
+    assert not (place.output / "_batch/lock.json").exists()
+
+
+def test_deleting_results_leaves_what_is_not_the_services(place):
+    place.put("a.csv")
+    place.run()
+    (place.output / "infer-result/keep.txt").write_text("x")
+    assert service.delete_results(place.parameters().output, "flowers", place.deployment) > 0
+    assert list(place.files()) == ["infer-result/keep.txt"]
+    assert not (place.output / "_batch").exists() or not any((place.output / "_batch").rglob("*.json"))
+    shutil.rmtree(place.output)
+
+
+def test_environment_reaches_the_node_and_does_not_leak(place, monkeypatch):
+    import os
+
+    place.put("a.csv")
+    monkeypatch.setenv("SECRET_OF_DEPLOYMENT", "s3cret")
+    place.run(environment={"PLAIN": "value", "TOKEN": {"env": "SECRET_OF_DEPLOYMENT"}})
+    assert "PLAIN" not in os.environ
+    assert "TOKEN" not in os.environ
+    records = b"".join(path.read_bytes() for path in (place.output / "_batch").rglob("*") if path.is_file())
+    assert b"s3cret" not in records
+    assert b'"value"' not in records
