@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -60,10 +60,9 @@ class PackageCache:
     def record(self, root: Location, objects: Sequence[ObjectInfo]) -> Record:
         """The judgement on the package at `root` with these objects; read from the disk where it was made before."""
         known = self._records / f"{self._key(root, objects)}.json"
-        try:
+        with self._disk_errors(), suppress(FileNotFoundError, ValidationError):
+            # What is not there was not judged yet; what cannot be read was written by another version.
             return _RECORD.validate_json(known.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            pass  # not judged yet, or by another version of this program
         names = {one.location.key.removeprefix(root.key): one for one in objects}
         unusable = tuple(_unusable(list(names)))
         if unusable:

@@ -108,7 +108,7 @@ class Registry:
         name, version = parse_ref(ref)
         if version is not None:
             objects = self._objects(name, version)
-            return self._judge(name, version, objects) if objects else self._unknown(name, version)
+            return self._unknown(name, version) if objects is None else self._judge(name, version, objects)
         packages = self._packages(f"{name}/")
         newest_first = sorted(packages, key=_order, reverse=True)
         judged = (self._judge(*key, packages[key]) for key in newest_first)
@@ -140,7 +140,7 @@ class Registry:
             raise ModelRefused(f"{folder} is no model package: it has no {CONFIG_FILE}")
         root = self._root(name, version)
         config = root.child(CONFIG_FILE)
-        before = [one.location for one in self._objects(name, version)]
+        before = [one.location for one in self._objects(name, version) or ()]
         if config in before and not force:
             raise ModelRefused(f"model: {ref} exists; push another version, or replace it with force")
         # Without its config.json the package is unfinished, whatever happens from here on.
@@ -175,8 +175,8 @@ class Registry:
                     objects.append(found)
         return packages
 
-    def _objects(self, name: str, version: str) -> list[ObjectInfo]:
-        return self._packages(f"{name}/{version}/").get((name, version), [])
+    def _objects(self, name: str, version: str) -> list[ObjectInfo] | None:
+        return self._packages(f"{name}/{version}/").get((name, version))
 
     def _judge(self, name: str, version: str, objects: Sequence[ObjectInfo]) -> ModelVersion:
         root = self._root(name, version)
