@@ -42,6 +42,8 @@ class BatchRule:
     fixed: int | None = None
     whole: bool = False
     """The input has no batch dimension: one piece is one call."""
+    alone: bool = False
+    """Pieces are not joined: their arrays differ in type."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Dimensions each output has with its batch dimension, where known: a model of one row may leave it out."""
 
@@ -94,7 +96,7 @@ class BatchingEngine:
         if first is None:
             return [], True
         pieces, rows = [first], first.rows
-        while not self._rule.whole and rows < (self._rule.fixed or self._rule.most):
+        while not (self._rule.whole or self._rule.alone) and rows < (self._rule.fixed or self._rule.most):
             try:
                 piece = self._waiting.get_nowait()
             except queue.Empty:

@@ -33,8 +33,9 @@ def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Ar
     if source.form == "image":
         return _laid_out(image_pixels(data, source, steps), source)[None]
     if source.tensor.element == "string":
+        # As a void: of a Python bytes ONNX Runtime takes the repr, and of numpy's S what stands before a NUL.
         shape = (1,) * max(1, len(source.tensor.shape))
-        return np.array([data], dtype=object).reshape(shape)
+        return np.array([data], dtype=f"V{len(data)}").reshape(shape)
     return np.frombuffer(data, dtype=np.uint8)
 
 

@@ -200,7 +200,8 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
 def batch_rule(binding: Binding) -> BatchRule:
     """How this binding's rows go into calls of the model."""
     file = binding.file
-    whole = file is not None and file.form == "bytes" and file.tensor.element != "string"
+    raw = file is not None and file.form == "bytes"
+    whole = raw and file is not None and file.tensor.element != "string"
     ranks = {"scalar": None, "array": 2, "matrix": 3}
-    known = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
-    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, known)
+    ranked = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
+    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, raw, ranked)

@@ -136,4 +136,4 @@ def test_raw_bytes() -> None:
     text = FileInput(Tensor("data", "string", (None, 1)), "bytes")
     tensor = file_tensor(data, text, ImagePreprocessing.plain())
     assert tensor.shape == (1, 1)
-    assert tensor[0, 0] == data
+    assert tensor[0, 0].tobytes() == data
