@@ -54,7 +54,7 @@ class Settings:
         allow_local = reader.read("ALLOW_LOCAL_FILES", _boolean, False)
         settings = cls(
             models=reader.read("MODELS", lambda text: locations.parse_folder(text, allow_local=allow_local), None),
-            node_specs=reader.read("NODE_SPECS", Path, None),
+            node_specs=reader.read("NODE_SPECS", lambda text: Path(text).expanduser().absolute(), None),
             granted_specs=frozenset(reader.read("GRANTED_SPECS", _texts, _NO_TEXTS)),
             share_link_hosts=reader.read("SHARE_LINK_HOSTS", _texts, SHARE_LINK_HOSTS),
             allow_local_files=allow_local,

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch_pipeline.errors import InvalidParameters
 from batch_pipeline.modelarts import is_modelarts, read_body
@@ -125,3 +127,18 @@ def test_our_own_object_is_left_as_it_is() -> None:
     read = read_body(ours)
     assert read.parameters == ours
     assert read.warnings == ()
+
+
+KEYS = st.sampled_from(["infer_type", "service_name", "config", "model_id", "mapping_type", "mapping_rule", "src_type"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["batch", "csv", "file", "ManifestFile", "{", "a\nb"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS | st.text(), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=7))
+def test_whatever_the_body_is_it_is_refused_in_lines(data: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameters) as caught:
+        read_body(data).parse(Settings())
+    assert not any("\n" in str(problem) for problem in caught.value.problems)

@@ -1,0 +1,5 @@
+"""`python -m batch_pipeline` is `batch-pipeline`."""
+
+from batch_pipeline.cli import main
+
+main()
