@@ -15,23 +15,6 @@ from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.parameters import ServiceParameters, parse_parameters
 from batch_pipeline.settings import Settings
 
-_DESCRIPTIONS = {
-    "name": "The partition is the name; if given here too, it must be the same.",
-    "description": "Free text, at most 100 characters.",
-    "model": "name:version, or name for the newest normal version.",
-    "input_path": "A folder (s3://bucket/prefix/) or one file ending .manifest.",
-    "request_path": "Which API of the model to call.",
-    "mapping": "The request's JSON schema with the index of a CSV column at each leaf; generated when left out.",
-    "output_path": "An empty folder, or one that holds this same service's earlier attempt.",
-    "node_spec": "The kind of compute node.",
-    "node_count": "1 is stand-alone, more is distributed.",
-    "environment": "Variables set in every node, each text or {env: NAME} to read the deployment's own.",
-    "error_threshold": "The largest share of inputs (files, or CSV rows) that may fail, 0 to 1.",
-    "if_changed": "What happens when the service was run before with something else.",
-    "csv": "How CSV files are read.",
-    "join_input": "Each result line of a CSV also carries the input row.",
-}
-
 
 class ParametersRefused(dg.DagsterError):
     """Parameters that break a rule, told to Dagster: the launch is refused with this message and no other."""
@@ -86,14 +69,13 @@ def _fields(model: type[BaseModel]) -> dict[str, dg.Field]:
 
 
 def _field(name: str, field: FieldInfo) -> dg.Field:
-    description = field.description or _DESCRIPTIONS.get(name)
     kind = _kind(name, field.annotation)
     default = field.get_default(call_default_factory=True, validated_data={})
     if field.is_required():
-        return dg.Field(kind, description=description)
+        return dg.Field(kind, description=field.description)
     if default is None or isinstance(default, BaseModel):
-        return dg.Field(kind, is_required=False, description=description)
-    return dg.Field(kind, default_value=default, description=description)
+        return dg.Field(kind, is_required=False, description=field.description)
+    return dg.Field(kind, default_value=default, description=field.description)
 
 
 def _kind(name: str, annotation: Any) -> Any:

@@ -6,11 +6,18 @@ import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from batch_pipeline.errors import InvalidSettings
+
+_QUIET: dict[str, Any] = {
+    "python_logs": {"python_log_level": "CRITICAL"},
+    # Capturing what steps print would redirect the command line's own progress, too.
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
+}
 
 
 def dagster_home(env: Mapping[str, str] = os.environ) -> Path:
@@ -42,7 +49,7 @@ def open_instance(*, quiet: bool = False, env: Mapping[str, str] = os.environ) -
     home = dagster_home(env)
     # Processes that a run starts find the instance by it.
     os.environ["DAGSTER_HOME"] = str(home)
-    overrides = {"python_logs": {"python_log_level": "CRITICAL"}} if quiet else {}
+    overrides = _QUIET if quiet else {}
     try:
         return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
     except (dg.DagsterInvalidConfigError, dg.DagsterInvariantViolationError) as error:

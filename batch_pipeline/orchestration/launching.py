@@ -10,7 +10,8 @@ import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.errors import InvalidSettings, LimitReached, ServiceBusy
+from batch_pipeline.errors import InvalidSettings
+from batch_pipeline.orchestration.admission import refuse_above_limit, refuse_if_busy
 from batch_pipeline.orchestration.code_location import create_run
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
@@ -18,8 +19,7 @@ from batch_pipeline.orchestration.holders import end_dead_runs
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.orchestration.resources import DeploymentResource
-from batch_pipeline.orchestration.runs import latest_run
-from batch_pipeline.orchestration.states import ACTIVE, State, state_of
+from batch_pipeline.orchestration.states import State, state_of
 from batch_pipeline.parameters import ServiceParameters, generate_name
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def launch(
     `on_progress` is called from another thread now and then while this process waits. A service that started and
     failed is no exception: see `Launched.error`. Raises `Refused`, and then there is neither partition nor run.
     """
-    instance = instance or open_instance(quiet=wait)
+    if instance is None:
+        with open_instance(quiet=wait) as ours:
+            return launch(parameters, wait=wait, instance=ours, on_progress=on_progress)
     if not wait and not isinstance(instance.run_coordinator, QueuedRunCoordinator):
         raise InvalidSettings("the instance has no run queue: remove run_coordinator from its dagster.yaml, or wait")
     deployment = DeploymentResource().get()
@@ -89,21 +91,10 @@ def _admitted(parameters: ServiceParameters, instance: dg.DagsterInstance, deplo
     name = parameters.name or ""
     if name in existing:
         refuse_if_busy(instance, name)
-    elif len(existing) >= deployment.settings.max_services:
-        raise LimitReached(
-            f"{len(existing)} services exist, the limit of this deployment (BATCH_PIPELINE_MAX_SERVICES): "
-            "delete one with: batch-pipeline services delete NAME"
-        )
+    else:
+        refuse_above_limit(len(existing), deployment.settings)
     service.check(parameters, deployment)
     return parameters
-
-
-def refuse_if_busy(instance: dg.DagsterInstance, name: str) -> None:
-    """Raises `ServiceBusy` for a service that is deploying or running."""
-    run = latest_run(instance, name)
-    state = state_of(run)
-    if run is not None and state in ACTIVE:
-        raise ServiceBusy(f"the service {name} is {state} (run {run.run_id}): stop it, or wait for its end")
 
 
 def _launched(parameters: ServiceParameters, run: DagsterRun, error: RunError | None) -> Launched:

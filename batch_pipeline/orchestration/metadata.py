@@ -64,8 +64,9 @@ def of_results(parameters: ServiceParameters, summary: Summary, mapping: Mapping
         "results": dg.MetadataValue.path(f"{parameters.output_path}infer-result/"),
         **of_mapping(mapping),
         **_counts(summary),
+        "bytes": summary.size,
         "seconds": round(summary.seconds, 3),
-        **_rates(summary.seconds, inputs=summary.succeeded, rows=summary.rows or 0),
+        **_rates(summary.seconds, inputs=summary.succeeded, rows=summary.rows),
     }
     if summary.sample:
         metadata["sample"] = table(summary.sample)
@@ -76,9 +77,10 @@ def of_manifests(parameters: ServiceParameters, summary: Summary) -> Metadata:
     metadata: Metadata = {
         "output_path": dg.MetadataValue.path(parameters.output_path),
         "state": summary.state,
+        "finished_before": summary.already_finished,
         **_counts(summary),
-        "result_manifests": dg.MetadataValue.json([str(each) for each in summary.result_manifests]),
-        "error_manifests": dg.MetadataValue.json([str(each) for each in summary.error_manifests]),
+        "result_manifests": dg.MetadataValue.json(list(summary.result_manifests)),
+        "error_manifests": dg.MetadataValue.json(list(summary.error_manifests)),
     }
     if summary.first_errors:
         metadata["first_errors"] = table(summary.first_errors)
@@ -106,10 +108,13 @@ def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 
 def _counts(summary: Summary) -> Metadata:
-    counts: Metadata = {"inputs": summary.inputs, "succeeded": summary.succeeded, "failed": summary.failed}
-    if summary.rows is not None:
-        counts.update(rows=summary.rows, failed_rows=summary.failed_rows)
-    return counts
+    return {
+        "inputs": summary.inputs,
+        "succeeded": summary.succeeded,
+        "failed": summary.failed,
+        "rows": summary.rows,
+        "failed_rows": summary.failed_rows,
+    }
 
 
 def _rates(seconds: float, *, inputs: int, rows: int) -> Metadata:

@@ -10,6 +10,7 @@ import dagster as dg
 from batch_pipeline.errors import ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import metadata
+from batch_pipeline.orchestration.admission import admit_partition
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
@@ -47,6 +48,7 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
         ours = deployment.get()
         parameters = named_parameters(context.op_config, context.partition_key, ours.settings)
         context.instance.add_run_tags(context.run_id, service_tags(parameters))
+        admit_partition(context.instance, context.partition_key, ours.settings)
         report = service.ingest(parameters, ours, _owner(context), is_gone=partial(is_ended, context.instance))
     yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 

@@ -12,10 +12,11 @@ from dagster._core.storage.dagster_run import DagsterRun, RunRecord
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused, ServiceNotFound, StorageFailed
+from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import from_run_config, named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
-from batch_pipeline.orchestration.launching import Launched, launch, refuse_if_busy
+from batch_pipeline.orchestration.launching import Launched, launch
 from batch_pipeline.orchestration.names import PARTITION, SERVICE, TAG_DESCRIPTION, TAG_INPUTS, TAG_INPUTS_DONE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_records, run_records
@@ -121,6 +122,7 @@ def stop_service(instance: dg.DagsterInstance, name: str) -> None:
 
 def describe_service(instance: dg.DagsterInstance, name: str, description: str) -> None:
     """Change the description. Raises `ServiceBusy`, `InvalidParameters`."""
+    end_dead_runs(instance)
     record = _record(instance, name)
     refuse_if_busy(instance, name)
     if record is None:
@@ -206,7 +208,7 @@ def _counts(
     except (Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.
         return None, None
-    return (progress.units, progress.done) if progress.units else (None, None)
+    return (progress.units, progress.done + progress.failed) if progress.units else (None, None)
 
 
 def _masked(config: dict[str, Any]) -> dict[str, Any]:

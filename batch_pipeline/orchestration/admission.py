@@ -1,0 +1,39 @@
+"""What refuses a service for the sake of others: one at work already, or too many of them."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from batch_pipeline.errors import LimitReached, ServiceBusy
+from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.orchestration.runs import latest_run, run_records
+from batch_pipeline.orchestration.states import ACTIVE, state_of
+from batch_pipeline.settings import Settings
+
+
+def refuse_if_busy(instance: dg.DagsterInstance, name: str) -> None:
+    """Raises `ServiceBusy` for a service that is deploying or running."""
+    run = latest_run(instance, name)
+    state = state_of(run)
+    if run is not None and state in ACTIVE:
+        raise ServiceBusy(f"the service {name} is {state} (run {run.run_id}): stop it, or wait for its end")
+
+
+def refuse_above_limit(existing: int, settings: Settings) -> None:
+    """Raises `LimitReached` where no service may be added to so many."""
+    if existing >= settings.max_services:
+        raise LimitReached(
+            f"{existing} services exist, the limit of this deployment (BATCH_PIPELINE_MAX_SERVICES): "
+            "delete one with: batch-pipeline services delete NAME"
+        )
+
+
+def admit_partition(instance: dg.DagsterInstance, name: str, settings: Settings) -> None:
+    """Count in a service that was launched otherwise than by us, in the UI for example. Raises `LimitReached`."""
+    known = set(instance.get_dynamic_partitions(SERVICE))
+    runs = run_records(instance, [name])
+    first = next(runs, None) is None or next(runs, None) is None
+    if first:
+        refuse_above_limit(len(known - {name}), settings)
+    if name not in known:
+        instance.add_dynamic_partitions(SERVICE, [name])
