@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from batch_pipeline.errors import ModelRefused
 from batch_pipeline.models.json_files import read_json
@@ -143,8 +143,8 @@ class _Reader:
         if isinstance(value, list) and len(value) == 2:
             value = {"height": value[0], "width": value[1]}
         sides = {"height": value, "width": value} if type(value) is int else value
-        known = isinstance(sides, Mapping) and set(sides) in _SIZES
-        if known and all(type(side) is int and side > 0 for side in sides.values()):
+        sides = {side: length for side, length in sides.items() if length is not None} if _is_object(sides) else {}
+        if set(sides) in _SIZES and all(type(side) is int and side > 0 for side in sides.values()):
             return Size(**sides)
         return self._wrong(key, "a number of pixels, {height, width} or {shortest_edge} is", None)
 
@@ -155,6 +155,10 @@ class _Reader:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _with_crop_pct(found: ImagePreprocessing, crop_pct: float) -> ImagePreprocessing:

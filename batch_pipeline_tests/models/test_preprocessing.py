@@ -14,6 +14,7 @@ from batch_pipeline.models.preprocessing import ImagePreprocessing, Size, load
         ({"height": 8, "width": 16}, Size(height=8, width=16)),
         ({"shortest_edge": 256}, Size(shortest_edge=256)),
         ({"shortest_edge": 800, "longest_edge": 1333}, Size(shortest_edge=800, longest_edge=1333)),
+        ({"height": 8, "width": 8, "shortest_edge": None}, Size(height=8, width=8)),
         (None, None),
     ],
 )
