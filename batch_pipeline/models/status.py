@@ -12,6 +12,8 @@ from batch_pipeline.models.binding import try_to_bind
 from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
 
+_LONGEST_REASON = 500
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -47,7 +49,7 @@ def inspect_package(folder: Path) -> Inspection:
         for api in apis:
             _, problems = try_to_bind(config, api, onnx, labels)
             reasons.extend(f"API {api.url}: {problem}" for problem in problems)
-    return Inspection(config, onnx, labels, tuple(dict.fromkeys(reasons)))
+    return Inspection(config, onnx, labels, tuple(dict.fromkeys(_shortened(reason) for reason in reasons)))
 
 
 def _config(folder: Path, reasons: list[str]) -> PackageConfig | None:
@@ -70,3 +72,8 @@ def _onnx(folder: Path, model_file: str, reasons: list[str]) -> OnnxModel | None
     except ModelRefused as error:
         reasons.append(error.message)
         return None
+
+
+def _shortened(reason: str) -> str:
+    """A reason repeats what it was given, which may be of any length."""
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"

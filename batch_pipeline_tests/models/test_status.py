@@ -255,6 +255,11 @@ def test_odd_documents(tmp_path, content):
     assert "config.json" in reasons(write(tmp_path, "logistic", content))
 
 
+def test_a_long_reason_is_cut(tmp_path):
+    found = inspect_package(write(tmp_path, "logistic", config(model_type="x" * 10_000))).reasons
+    assert [len(one) for one in found] == [500]
+
+
 def test_a_very_deep_schema(tmp_path):
     deep = {"type": "number"}
     for _ in range(150):
