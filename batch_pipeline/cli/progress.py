@@ -56,15 +56,15 @@ class Rate:
 
     def of(self, progress: Progress) -> str:
         now, rows, inputs = self._clock(), progress.rows + progress.failed_rows, progress.done + progress.failed
-        if self._first is None:
+        if self._first is None or inputs < self._first[2] or rows < self._first[1]:
+            # Counts that fall were those of an earlier attempt.
             self._first = (now, rows, inputs)
-            return ""
         began, first_rows, first_inputs = self._first
-        if now <= began:
-            return ""
-        if rows:
+        if now > began and rows > first_rows:
             return f"{(rows - first_rows) / (now - began):,.0f} rows/s"
-        return f"{(inputs - first_inputs) / (now - began):,.1f} inputs/s"
+        if now > began and inputs > first_inputs:
+            return f"{(inputs - first_inputs) / (now - began):,.1f} inputs/s"
+        return ""
 
 
 def counts(progress: Progress, rate: str = "") -> str:
