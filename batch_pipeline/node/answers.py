@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batch_pipeline.models.binding import Binding, Path, ResponseLeaf
 from batch_pipeline.node.classes import classified
 from batch_pipeline.node.engine import Outputs
-from batch_pipeline.node.leaf_texts import texts_of
+from batch_pipeline.node.leaf_texts import joined, texts_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,10 +24,8 @@ def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> pl.Series:
     if binding.classification:
         return classified(outputs[binding.response[0].output], binding.labels)
     leaves = [_leaf_texts(leaf, outputs) for leaf in binding.response]
-    template = _template(binding.response)
-    pieces = [leaves[piece] if isinstance(piece, int) else pl.lit(piece) for piece in template]
-    texts = pl.select(pl.concat_str(pieces).alias("answer")).to_series()
-    return texts if len(texts) == rows else pl.Series("answer", [texts[0]] * rows)
+    pieces = [leaves[piece] if isinstance(piece, int) else piece for piece in _template(binding.response)]
+    return joined(pieces, rows)
 
 
 def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> pl.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.models.binding import BasicType
@@ -15,68 +16,78 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _EXACT = 2**53
+_FEW = 256
+"""Up to so many values plain Python is quicker than setting a vector in motion. The texts are the same."""
+_ESCAPED = r'["\\\x00-\x1f]'
 
 
 def texts_of(value: Any, wanted: BasicType | None) -> pl.Series:
     """`value`: an array whose first dimension is the rows, or a list of dicts."""
     import polars as pl
 
-    if isinstance(value, list):
+    if isinstance(value, list) or 0 in value.shape:
         return pl.Series("v", [_dumped(one, wanted) for one in value], dtype=pl.String)
-    if value.dtype.name == "float16":
-        value = value.astype("float32")
-    if value.ndim == 1:
-        return _scalars(value, wanted)
-    if value.dtype.kind == "f" and wanted in (None, "number") and 0 not in value.shape:
-        return _nested_floats(value)
-    return pl.Series("v", [_dumped(one, wanted) for one in value], dtype=pl.String)
+    texts = _scalars(value.reshape(-1), wanted)
+    for size in reversed(value.shape[1:]):
+        texts = _in_brackets(texts, size)
+    return texts
+
+
+def joined(pieces: Sequence[pl.Series | str], rows: int) -> pl.Series:
+    """One text a row: its pieces one after the other."""
+    import polars as pl
+
+    if rows <= _FEW:
+        columns = [[piece] * rows if isinstance(piece, str) else piece.to_list() for piece in pieces]
+        return pl.Series("v", ["".join(row) for row in zip(*columns, strict=True)], dtype=pl.String)
+    if not any(isinstance(piece, pl.Series) for piece in pieces):
+        return pl.Series("v", ["".join(map(str, pieces))] * rows)
+    parts = [pl.lit(piece) if isinstance(piece, str) else piece for piece in pieces]
+    return pl.select(pl.concat_str(parts).alias("v")).to_series()
+
+
+def _in_brackets(texts: pl.Series, size: int) -> pl.Series:
+    """Every `size` texts as one JSON array."""
+    import polars as pl
+
+    if len(texts) <= _FEW:
+        values = texts.to_list()
+        rows = ["[" + ",".join(values[at : at + size]) + "]" for at in range(0, len(values), size)]
+        return pl.Series("v", rows, dtype=pl.String)
+    return joined(["[", texts.reshape((-1, size)).arr.join(","), "]"], len(texts) // size)
 
 
 def _scalars(array: Array, wanted: BasicType | None) -> pl.Series:
     import numpy as np
     import polars as pl
 
-    if array.dtype.kind in "OUS" or (wanted == "boolean" and array.dtype.kind != "b"):
+    if array.dtype.name == "float16":
+        array = array.astype(np.float32)
+    if array.dtype.kind in "OUS":
+        return _strings(array, wanted)
+    if wanted == "boolean" and array.dtype.kind != "b":
         return pl.Series("v", [_dumped(one, wanted) for one in array], dtype=pl.String)
-    if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        texts = _float_texts(array)
-        if wanted == "integer":
-            whole = finite & (np.abs(array) <= _EXACT) & (np.trunc(array) == array)
-            integers = pl.Series(np.where(whole, array, 0).astype(np.int64)).cast(pl.String)
-            texts = pl.select(pl.when(pl.Series(whole)).then(integers).otherwise(texts)).to_series()
-    elif array.dtype.kind == "b":
-        numbers = wanted in ("number", "integer")
-        texts = pl.Series("v", array.astype(np.uint8) if numbers else array).cast(pl.String)
-        finite = np.ones(len(array), dtype=bool)
-    else:
-        texts = pl.Series("v", array).cast(pl.String)
-        finite = np.ones(len(array), dtype=bool)
+    if array.dtype.kind == "b" and wanted in ("number", "integer"):
+        array = array.astype(np.uint8)
+    texts = pl.Series("v", array).cast(pl.String)
+    finite = np.isfinite(array)
+    if array.dtype.kind == "f" and wanted == "integer":
+        whole = finite & (np.abs(array) <= _EXACT) & (np.trunc(array) == array)
+        integers = pl.Series("v", np.where(whole, array, 0).astype(np.int64)).cast(pl.String)
+        texts = integers.zip_with(pl.Series(whole), texts)
     if wanted == "string":
-        texts = '"' + texts + '"'
-    if finite.all():
-        return texts.alias("v")
-    return pl.select(pl.when(pl.Series(finite)).then(texts).otherwise(pl.lit("null")).alias("v")).to_series()
+        texts = joined(['"', texts, '"'], len(texts))
+    return texts if finite.all() else texts.scatter(np.flatnonzero(~finite), "null")
 
 
-def _float_texts(array: Array) -> pl.Series:
-    """Shortest texts that read back as the same value of the same width."""
+def _strings(array: Array, wanted: BasicType | None) -> pl.Series:
     import polars as pl
 
-    return pl.Series("v", array).cast(pl.String)
-
-
-def _nested_floats(array: Array) -> pl.Series:
-    import numpy as np
-    import polars as pl
-
-    flat = pl.Series("v", np.ascontiguousarray(array).reshape(-1)).fill_nan(None)
-    infinite = flat.is_infinite()
-    if infinite.any():
-        flat = flat.zip_with(~infinite, pl.Series("v", [None], dtype=flat.dtype).extend_constant(None, len(flat) - 1))
-    nested = flat.reshape(array.shape)
-    lines = pl.DataFrame([nested.alias("v")]).select(pl.struct("v").struct.json_encode()).to_series()
-    return lines.str.strip_prefix('{"v":').str.strip_suffix("}")
+    if len(array) > _FEW and wanted in (None, "string") and array.dtype.kind == "O" and isinstance(array[0], str):
+        texts = pl.Series("v", array.tolist(), dtype=pl.String)
+        if not texts.str.contains(_ESCAPED).any():
+            return joined(['"', texts, '"'], len(texts))
+    return pl.Series("v", [_dumped(one, wanted) for one in array], dtype=pl.String)
 
 
 def _dumped(value: Any, wanted: BasicType | None) -> str:

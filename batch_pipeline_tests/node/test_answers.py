@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.models.binding import Binding, Path, ResponseLeaf
+from batch_pipeline.node import leaf_texts
 from batch_pipeline.node.answers import answer_texts, is_object
+
+
+@pytest.fixture(autouse=True, params=[0, 10**6], ids=["vectors", "few"])
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test, for many rows and for few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaf_texts, "_FEW", request.param)
+        yield
 
 
 def bound(*response: ResponseLeaf, classification: bool = False, labels: tuple[str, ...] | None = None) -> Binding:
@@ -31,7 +41,7 @@ def one(value: Any, form: Any = "any", kind: Any = None, path: Path = ("y",)) ->
     return [row["y"] for row in found] if path == ("y",) else found
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(width=32) | st.sampled_from([0.1, 1e-7, 3.4e38, 1e22, -0.0]), min_size=1, max_size=8))
 def test_float32_reads_back_as_the_same_float32(values: list[float]) -> None:
     array = np.array(values, np.float32)
@@ -45,7 +55,7 @@ def test_float32_reads_back_as_the_same_float32(values: list[float]) -> None:
                 assert text is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(), min_size=1, max_size=5))
 def test_float64_reads_back_exactly_and_json_lacks_nan(values: list[float]) -> None:
     expected = [value if math.isfinite(value) else None for value in values]
@@ -68,7 +78,7 @@ def test_integers_are_exact(dtype: str) -> None:
     assert one(np.array([values], dtype), "array", "integer") == [values]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_strings_are_exact(values: list[str]) -> None:
     values = [value.encode(errors="replace").decode() for value in values]

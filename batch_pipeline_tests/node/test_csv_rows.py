@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batch_pipeline.models.binding import BasicType
 from batch_pipeline.node import csv_rows
 from batch_pipeline.node.csv_fields import Column, FieldError, json_path, parse_value, split_row
-from batch_pipeline.node.csv_rows import TensorColumns, parse
+from batch_pipeline.node.csv_rows import Rows, TensorColumns, parse
 
 
 def tensors(
@@ -47,8 +47,17 @@ def exact(rows: list[list[str]], wanted: list[TensorColumns]) -> tuple[list[list
 
 
 def check(block: bytes, wanted: list[TensorColumns], rows: list[list[str]], *, multiline: bool) -> None:
-    found = parse(block, wanted, multiline=multiline)
     good, bad = exact(rows, wanted)
+    for small in (0, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_rows, "SMALL_BLOCK", small)
+            found = parse(block, wanted, multiline=multiline)
+        check_found(found, rows, wanted, good, bad)
+
+
+def check_found(
+    found: Rows, rows: list[list[str]], wanted: list[TensorColumns], good: list[list[Any]], bad: dict[int, str]
+) -> None:
     assert {number: error.code for number, error in found.errors.items()} == bad
     assert found.count == len(rows)
     for position, tensor in enumerate(wanted):
@@ -178,6 +187,7 @@ def test_side_by_side_columns_fill_one_input() -> None:
     assert rows.errors[2].message == "column 0 (x0): 'bad' is not a number"
 
 
+@pytest.mark.parametrize("small", [0, 10**6])
 @pytest.mark.parametrize(
     ("block", "code", "message"),
     [
@@ -192,7 +202,10 @@ def test_side_by_side_columns_fill_one_input() -> None:
         (b"1," + b"x" * 99 + b",3\n", "not_a_number", f"column 1 (rows[0].x1): '{'x' * 39}…' is not a number"),
     ],
 )
-def test_a_bad_row_says_what_is_wrong_and_where(block: bytes, code: str, message: str) -> None:
+def test_a_bad_row_says_what_is_wrong_and_where(
+    block: bytes, code: str, message: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_rows, "SMALL_BLOCK", small)
     wanted = tensors(("boolean", "bool"), ("number", "float32"), ("integer", "int8"))
     rows = parse(b"1,2,3\n" + block + b"true,2,3\n", wanted, multiline=False)
     assert {number: (error.code, error.message) for number, error in rows.errors.items()} == {1: (code, message)}
@@ -219,6 +232,7 @@ def test_a_model_that_takes_no_columns_counts_rows() -> None:
 
 def test_the_regular_case_takes_the_typed_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(csv_rows, "_lenient")
+    monkeypatch.setattr(csv_rows, "SMALL_BLOCK", 0)
     wanted = tensors(("number", "float32"), ("string", "string"), ("integer", "int64"))
     rows = parse(b'1.5,"a, ""b""",3,extra\r\n2,c,4\r\n', wanted, multiline=False)
     assert rows.inputs["t1"].tolist() == ['a, "b"', "c"]
