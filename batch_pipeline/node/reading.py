@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from batch_pipeline.storage import Storage
 
 _CHANGED = "the object is no longer the one that was listed"
+_REST = 64 * 1024
+"""So many bytes after a part are read first: most rows end there."""
 LONGEST_HEADER = 16 * 1024 * 1024
 
 
@@ -36,19 +38,36 @@ class Sources:
         self._share_links = share_links
 
     @contextmanager
-    def open(self, unit: Unit, start: int = 0) -> Iterator[Opened]:
-        """The unit's object from byte `start` on. Raises InputFailed, and so does iterating over its chunks."""
+    def open(self, unit: Unit, start: int = 0, end: int | None = None, etag: str | None = None) -> Iterator[Opened]:
+        """Bytes [start, end) of the unit's object. Raises InputFailed, and so does iterating over its chunks."""
+        etag = etag or unit.etag
         with ExitStack() as stack:
             try:
                 if isinstance(unit.source, ShareLink):
-                    stream = stack.enter_context(self._share_links.open(unit.source, start))
+                    stream = stack.enter_context(self._share_links.open(unit.source, start, end))
                 else:
-                    stream = stack.enter_context(self._storage.open(unit.source, start, if_match=unit.etag))
+                    stream = stack.enter_context(self._storage.open(unit.source, start, end, if_match=etag))
             except StorageFailed as error:
                 raise input_failure(error) from error
-            if unit.etag is not None and stream.etag != unit.etag:
+            if etag is not None and stream.etag != etag:
                 raise InputFailed("changed", _CHANGED)
-            yield Opened(stream.etag, stream.size, _complete(iter(stream), stream.size - start))
+            stop = stream.size if end is None else min(end, stream.size)
+            yield Opened(stream.etag, stream.size, _complete(iter(stream), max(0, stop - start)))
+
+    @contextmanager
+    def open_part(self, unit: Unit) -> Iterator[Opened]:
+        """The object from the byte before the unit's first on, as far as is asked for: its last row may go on."""
+        with self.open(unit, max(0, unit.start - 1), unit.end) as opened:
+            yield Opened(opened.etag, opened.size, self._with_rest(unit, opened))
+
+    def _with_rest(self, unit: Unit, opened: Opened) -> Iterator[bytes]:
+        yield from opened.chunks
+        if unit.end is None:
+            return
+        for start, end in ((unit.end, unit.end + _REST), (unit.end + _REST, None)):
+            if start < opened.size:
+                with self.open(unit, start, end, opened.etag) as rest:
+                    yield from rest.chunks
 
     def header(self, unit: Unit) -> bytes:
         """The first line of the unit's object, of which the unit itself may be a later part."""

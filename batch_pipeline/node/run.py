@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
 from batch_pipeline.locations import source_name
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.preprocessing import load
+from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.batching import BatchingEngine, BatchRule
 from batch_pipeline.node.budget import ByteBudget
 from batch_pipeline.node.csv_unit import CsvWork
 from batch_pipeline.node.engine import Engine, OnnxEngine
 from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob, Progress, Recorder, Unit, UnitError, UnitResult
-from batch_pipeline.node.reading import Sources
+from batch_pipeline.node.reading import Opened, Sources
 from batch_pipeline.node.sample import Sample
 from batch_pipeline.node.tally import Tally
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 ROWS_A_BATCH = 4096
 IMAGES_A_BATCH = 32
 CSVS_AT_ONCE = 16
+LARGE_CSVS_AT_ONCE = 4
+"""A large one keeps all cores busy by itself; more of them would only hold more memory."""
+SMALL_CSV = 8 * 2**20
 FILES_AT_ONCE = 64
 BYTES_AT_ONCE = 512 * 2**20
 """Of files that are read whole."""
@@ -54,8 +59,8 @@ def run_node(
     missing, a result cannot be written.
     """
     tally = Tally(job.unit_count, on_progress)
-    with opened_work(job) as work:
-        node = _Node(work, Sources(storage, share_links), storage, recorder, tally, stopping)
+    with opened_work(job) as work, ThreadPoolExecutor(LARGE_CSVS_AT_ONCE, thread_name_prefix="read") as readers:
+        node = _Node(work, Sources(storage, share_links), storage, recorder, tally, stopping, readers)
         at_once = CSVS_AT_ONCE if isinstance(work, CsvWork) else FILES_AT_ONCE
         with ThreadPoolExecutor(at_once, thread_name_prefix="unit") as workers:
             try:
@@ -98,6 +103,7 @@ class _Node:
         recorder: Recorder,
         tally: Tally,
         stopping: Callable[[], bool],
+        readers: Executor,
     ) -> None:
         self._work = work
         self._sources = sources
@@ -107,10 +113,16 @@ class _Node:
         self._stopping = stopping
         self._given_up = False
         self._budget = ByteBudget(BYTES_AT_ONCE)
+        self._large = Semaphore(LARGE_CSVS_AT_ONCE)
+        self._readers = readers
 
     @property
     def stopped(self) -> bool:
         return self._given_up or self._stopping()
+
+    def _check_stopped(self) -> None:
+        if self.stopped:
+            raise _Stopped
 
     def give_up(self) -> None:
         self._given_up = True
@@ -134,21 +146,36 @@ class _Node:
             raise InputFailed(
                 "not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv"
             )
-        rows = failed = size = 0
-        with self._sources.open(unit, max(0, unit.start - 1)) as opened, self._writing(unit) as write:
-            lines = work.lines(
-                self._counted(opened.chunks),
-                start=unit.start,
-                end=unit.end,
-                header=lambda: self._sources.header(unit),
-            )
-            for block in lines:
-                if self.stopped:
-                    raise _Stopped
-                write(block.text)
-                rows, failed, size = rows + block.rows, failed + block.failed_rows, size + len(block.text)
-                self._tally.count(rows=block.rows, failed_rows=block.failed_rows)
-        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed)
+        with (
+            self._sources.open_part(unit) as opened,
+            self._large if opened.size > SMALL_CSV else nullcontext(),
+            self._writing(unit) as write,
+        ):
+            size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
+        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
+
+    def _answer_rows(
+        self, unit: Unit, work: CsvWork, opened: Opened, write: Callable[[bytes], object]
+    ) -> tuple[int, int, int]:
+        """(bytes written, rows, failed rows). Rows of a unit that fails after all are not counted."""
+        size = rows = failed_rows = 0
+        with closing(self._chunks(opened)) as chunks:
+            try:
+                for block in work.lines(
+                    chunks, start=unit.start, end=unit.end, header=lambda: self._sources.header(unit)
+                ):
+                    self._check_stopped()
+                    write(block.text)
+                    size, rows, failed_rows = size + len(block.text), rows + block.rows, failed_rows + block.failed_rows
+                    self._tally.count(rows=block.rows, failed_rows=block.failed_rows)
+            except (InputFailed, _Stopped):
+                self._tally.count(rows=-rows, failed_rows=-failed_rows)
+                raise
+        return size, rows, failed_rows
+
+    def _chunks(self, opened: Opened) -> Generator[bytes]:
+        chunks = self._counted(opened.chunks)
+        return read_ahead(chunks, self._readers) if opened.size > SMALL_CSV else chunks
 
     def _file(self, unit: Unit, work: FileWork) -> UnitResult:
         with self._sources.open(unit) as opened:
@@ -160,10 +187,9 @@ class _Node:
             write(line)
         return UnitResult(unit.line, unit.digest, unit.part, opened.etag, len(line))
 
-    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(self, chunks: Iterator[bytes]) -> Generator[bytes]:
         for chunk in chunks:
-            if self.stopped:
-                raise _Stopped
+            self._check_stopped()
             self._tally.count(read=len(chunk))
             yield chunk
 

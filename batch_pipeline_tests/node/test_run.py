@@ -125,7 +125,11 @@ def test_the_parts_of_a_csv_are_its_whole(tmp_path: Path, header: bool, join_inp
         for part, (start, end) in enumerate(pairwise(sorted(edges)))
     ]
     _, progress, _ = run(job("logistic", tmp_path / "m", parts, **options))
-    assert b"".join(result(path, part) for part in range(len(parts))) == whole
+    together = answers(b"".join(result(path, part) for part in range(len(parts))))
+    for found, expected in zip(together, answers(whole), strict=True):
+        # The last bit of a float may depend on how many rows went together.
+        assert found.pop("probabilities", []) == pytest.approx(expected.pop("probabilities", []), rel=1e-5, abs=1e-9)
+        assert found == expected
     assert (progress.rows, progress.failed_rows) == (200, 1)
 
 
