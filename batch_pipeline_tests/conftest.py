@@ -88,6 +88,13 @@ def moto_bucket(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     return make_bucket()
 
 
+@pytest.fixture
+def rgw_bucket(rgw_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a fresh bucket in Ceph alone, which checks credentials and signatures (moto does not)."""
+    use_server(rgw_server, monkeypatch)
+    return make_bucket()
+
+
 @pytest.fixture(params=["file", "moto", "rgw"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """A fresh, empty folder in each kind of store: what all of them must do alike is tested with it."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -40,10 +41,25 @@ def test_every_way_to_name_an_object(text: str, bucket: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "bucket/key", "s3://", "s3:///key", "///key", "ftp://h/k", "s3://b?d/k", "https://example.com/k", "file:///a"]
-    + ["https://b.obs.x.myhuaweicloud.com/k?versionId=1", "http://b.obs.x.myhuaweicloud.com/k", "https://[/k"]
-    + ["https://b.obs.x.myhuaweicloud.com/%ff", "s3://bucket/" + "x" * 1025, "s3://bucket/\ud800"]
-    + ["https://s3.amazonaws.com/bucket/k", "https://b.obs.x.myhuaweicloud.com.evil.org/k"],
+    [
+        "",
+        "bucket/key",
+        "s3://",
+        "s3:///key",
+        "///key",
+        "ftp://h/k",
+        "s3://b?d/k",
+        "https://example.com/k",
+        "file:///a",
+        "https://b.obs.x.myhuaweicloud.com/k?versionId=1",
+        "http://b.obs.x.myhuaweicloud.com/k",
+        "https://[/k",
+        "https://b.obs.x.myhuaweicloud.com/%ff",
+        "s3://bucket/" + "x" * 1025,
+        "s3://bucket/\ud800",
+        "https://s3.amazonaws.com/bucket/k",
+        "https://b.obs.x.myhuaweicloud.com.evil.org/k",
+    ],  # fmt: skip
 )
 def test_what_is_no_location(text: str) -> None:
     with pytest.raises(InvalidLocation) as error:
@@ -107,10 +123,8 @@ def test_a_source_names_one_file() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     for parse in (parse_location, parse_folder, parse_source):
         for head in ("", "s3://", "https://", "/", "https://b.obs.x.myhuaweicloud.com/", "https://h/k?Signature="):
-            try:
+            with suppress(InvalidLocation):
                 parse(head + text)
-            except InvalidLocation:
-                pass
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100))

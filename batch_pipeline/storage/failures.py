@@ -23,12 +23,13 @@ def boto_errors(subject: object, *, bucket: str = "") -> Iterator[None]:
     """Raise our error for whatever boto3 raises in the block. `subject` is what was asked for."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NotConnected
 
     try:
         yield
     except ClientError as error:
         raise _answered(str(error.response.get("Error", {}).get("Code", "")), subject, bucket, str(error)) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NotConnected) as error:
         raise unreachable(subject, _one_line(error)) from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
         raise _not_asked(error, subject) from error
