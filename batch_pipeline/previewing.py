@@ -124,11 +124,13 @@ def _pairs(source: Source, name: str, job: NodeJob, deployment: Deployment, rows
 
 def _read(source: Source, deployment: Deployment, most: int | None) -> bytes:
     """The object, or its beginning up to a line end where it is longer than `most` bytes."""
-    data = b""
+    chunks, size = [], 0
     reader = deployment.share_links.open(source) if isinstance(source, ShareLink) else deployment.storage.open(source)
     with reader as stream:
         for chunk in stream:
-            data += bytes(chunk)
-            if most is not None and len(data) > most:
-                return data[: data.rfind(b"\n", 0, most) + 1] or data[:most]
-    return data
+            chunks.append(bytes(chunk))
+            size += len(chunk)
+            if most is not None and size > most:
+                data = b"".join(chunks)[:most]
+                return data[: data.rfind(b"\n") + 1] or data
+    return b"".join(chunks)

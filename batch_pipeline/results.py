@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused
+from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, ShareLink, parse_source
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from batch_pipeline.storage import Storage
 
 FORMATS = (".parquet", ".csv")
+AHEAD = 16
+SMALL = 1024 * 1024
+"""A result of at most so many bytes is fetched whole."""
 
 
 def load_results(
@@ -39,7 +44,7 @@ def load_results(
 
     from batch_pipeline.answers_table import conform, tables, unified
 
-    found = list(tables(islice(result_rows(output, storage, node_count=node_count), head)))
+    found = list(tables(_head(output, storage, node_count, head)))
     if not found:
         return pd.DataFrame({"source": [], "row": [], "error": []})
     schema = unified([table.schema for table in found])
@@ -64,7 +69,7 @@ def export_results(
     with tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder:
         spooled: list[Path] = []
         schemas = []
-        for table in tables(islice(result_rows(output, storage, node_count=node_count), head)):
+        for table in tables(_head(output, storage, node_count, head)):
             spooled.append(Path(folder, f"{len(spooled)}.parquet"))
             schemas.append(table.schema)
             pq.write_table(table, spooled[-1])
@@ -88,21 +93,57 @@ def check_target(target: Path) -> None:
         raise Refused(f"cannot write {target}: the folder {target.absolute().parent} does not exist")
 
 
-def result_rows(output: Location, storage: Storage, *, node_count: int | None = None) -> Iterator[dict[str, object]]:
-    """One object a row of the table, read only as far as the caller goes."""
-    from batch_pipeline.answers_table import flatten, row_error
-
+def result_rows(
+    output: Location, storage: Storage, *, node_count: int | None = None, ahead: int = AHEAD
+) -> Iterator[dict[str, object]]:
+    """One object a row of the table; at most `ahead` small results are fetched before the caller comes to them."""
     for node in _nodes(output, storage, node_count):
-        for record in _manifest(OutputLayout(output).result_manifest(node), storage):
-            shown = _shown(record["source"])
-            for row, answer in enumerate(_answers(_location(record["inference-loc"]), storage)):
-                error = row_error(answer)
-                leaves = flatten(answer if error is None else _without_error(answer))
-                yield {"source": shown, "row": row, **leaves, "error": error}
+        records = _json_lines(OutputLayout(output).result_manifest(node), storage)
+        for record, lines in _fetched(records, storage, ahead):
+            yield from _answers(_shown(record["source"]), lines)
         for record in _errors(OutputLayout(output).error_manifest(node), storage):
             if "failed_rows" not in record:  # a CSV with failed rows has a result, and was read above
                 error = record["error"]
                 yield {"source": _shown(record["source"]), "row": None, "error": f"{error['code']}: {error['message']}"}
+
+
+def _head(output: Location, storage: Storage, node_count: int | None, head: int | None) -> Iterator[dict[str, object]]:
+    ahead = AHEAD if head is None else min(head, AHEAD)
+    return islice(result_rows(output, storage, node_count=node_count, ahead=ahead), head)
+
+
+def _answers(source: str | None, answers: Iterable[Any]) -> Iterator[dict[str, object]]:
+    from batch_pipeline.answers_table import flatten, row_error
+
+    for row, answer in enumerate(answers):
+        error = row_error(answer)
+        leaves = answer if error is None else {key: value for key, value in answer.items() if key != "error"}
+        yield {"source": source, "row": row, **flatten(leaves), "error": error}
+
+
+def _fetched(
+    records: Iterator[dict[str, Any]], storage: Storage, ahead: int
+) -> Iterator[tuple[dict[str, Any], Iterator[Any]]]:
+    """The records of a manifest, in order, and the lines of their results; small results come from several threads."""
+    pool = ThreadPoolExecutor(ahead)
+    waiting: deque[tuple[dict[str, Any], Future[bytes | None]]] = deque()
+    try:
+        while True:
+            for record in islice(records, ahead - len(waiting)):
+                waiting.append((record, pool.submit(_small, _location(record["inference-loc"]), storage)))
+            if not waiting:
+                return
+            record, fetched = waiting.popleft()
+            location, data = _location(record["inference-loc"]), fetched.result()
+            yield record, _json_lines(location, storage) if data is None else _parsed(location, data.splitlines())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _small(location: Location, storage: Storage) -> bytes | None:
+    """The object, or None where it is so large that it must be streamed."""
+    with storage.open(location) as stream:
+        return stream.read() if stream.size <= SMALL else None
 
 
 def _nodes(output: Location, storage: Storage, node_count: int | None) -> Iterator[int]:
@@ -122,26 +163,21 @@ def _nodes(output: Location, storage: Storage, node_count: int | None) -> Iterat
         node += 1
 
 
-def _manifest(location: Location, storage: Storage) -> Iterator[dict[str, Any]]:
-    for line in _lines(location, storage):
-        yield orjson.loads(line)
-
-
 def _errors(location: Location, storage: Storage) -> Iterator[dict[str, Any]]:
-    try:
-        storage.head(location)
-    except ObjectNotFound:  # only a node with failed inputs has one
-        return
-    yield from _manifest(location, storage)
+    if storage.exists(location):  # only a node with failed inputs has one
+        yield from _json_lines(location, storage)
 
 
-def _answers(location: Location, storage: Storage) -> Iterator[object]:
-    for line in _lines(location, storage):
-        yield orjson.loads(line)
+def _json_lines(location: Location, storage: Storage) -> Iterator[Any]:
+    return _parsed(location, _lines(location, storage))
 
 
-def _without_error(answer: Any) -> dict[str, object]:
-    return {key: value for key, value in answer.items() if key != "error"}
+def _parsed(location: Location, lines: Iterable[bytes]) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise StorageFailed(f"{location}, line {number}: not JSON; something else has written it") from error
 
 
 def _lines(location: Location, storage: Storage) -> Iterator[bytes]:
