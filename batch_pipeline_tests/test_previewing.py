@@ -122,3 +122,28 @@ def test_what_is_wrong_is_refused(tmp_path: Path, deployment: Deployment) -> Non
     rule = {"type": "object", "properties": {f"x{n}": {"type": "number", "index": n} for n in range(3)}}
     with pytest.raises(ModelRefused, match="x3"):
         look(deployment, tmp_path, mapping=rule)
+
+
+def test_the_first_files_of_a_model_that_takes_files(tmp_path: Path, deployment: Deployment) -> None:
+    from PIL import Image
+
+    package = tmp_path / "images"
+    package.mkdir()
+    shutil.copy(EXPORTED / "images_nchw.onnx", package / "model.onnx")
+    request = {
+        "Content-type": "multipart/form-data",
+        "data": {"type": "object", "properties": {"images": {"type": "file"}}},
+    }
+    config = {"model_algorithm": "image_classification", "model_type": "ONNX", "apis": [{"request": request}]}
+    (package / "config.json").write_text(json.dumps(config))
+    assert deployment.registry.push(package, "images:1").reasons == ()
+    (tmp_path / "in").mkdir()
+    for name in ("1.png", "3.png"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "in" / name)
+    put(tmp_path, "in/2.png", "not an image")
+    found = look(deployment, tmp_path, rows=2, model="images")
+    assert found.rule is None
+    first, broken, last = found.inputs
+    assert "predicted_label" in str(first.pairs[0]["answer"])
+    assert broken.error is not None
+    assert len(last.pairs) == 1

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import batch_pipeline
-from batch_pipeline.errors import Refused
+from batch_pipeline.errors import ObjectNotFound, Refused, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.results import export_results, load_results, result_rows
 from batch_pipeline.storage import Storage
@@ -111,6 +111,29 @@ def test_many_batches_are_one_file(tmp_path: Path, storage: Storage) -> None:
     put(folder, "infer-result-0.manifest", lines([{"source": "s3://bbb/1.csv", "inference-loc": result}]))
     assert export_results(folder, storage, tmp_path / "x.parquet") == 120_000
     assert pd.read_parquet(tmp_path / "x.parquet")["n"].tolist() == [answer["n"] for answer in answers]
+
+
+def test_many_small_results_keep_their_order(tmp_path: Path, storage: Storage) -> None:
+    folder = Location("", f"{tmp_path}/out/".removeprefix("/"), "file")
+    records = []
+    for number in range(100):
+        result = put(folder, f"infer-result/{number}.jpg_result.txt", lines([{"n": number}]))
+        records.append({"source": f"s3://bbb/{number}.jpg", "inference-loc": result})
+    put(folder, "infer-result-0.manifest", lines(records))
+    assert load_results(folder, storage)["n"].tolist() == list(range(100))
+    assert load_results(folder, storage, head=3)["n"].tolist() == [0, 1, 2]
+
+
+def test_a_result_of_something_else_is_named(storage: Storage, output: Location) -> None:
+    put(output, "infer-result/2.csv_result.txt", b'{"label": 1}\nno\n')
+    with pytest.raises(StorageFailed, match=r"2\.csv_result\.txt, line 2: not JSON"):
+        load_results(output, storage)
+
+
+def test_a_result_that_is_gone_is_named(tmp_path: Path, storage: Storage, output: Location) -> None:
+    (tmp_path / "out/infer-result/2.csv_result.txt").unlink()
+    with pytest.raises(ObjectNotFound, match=r"2\.csv_result\.txt"):
+        load_results(output, storage)
 
 
 @pytest.mark.parametrize("name", ["x.xlsx", "x", "nothing/x.csv"])
