@@ -28,7 +28,7 @@ def build_definitions(
     """
     settings = Settings.from_environment(env)
     return dg.Definitions(
-        assets=service_assets(load_node_specs(settings.node_specs), settings),
+        assets=service_assets(load_node_specs(settings.node_specs), env),
         jobs=[service_job()],
         executor=executor,
         resources={"deployment": DeploymentResource(), **(resource_overrides or {})},

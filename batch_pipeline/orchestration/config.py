@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batch_pipeline.errors import InvalidParameters, Problem
+from batch_pipeline.errors import InvalidParameters, Problem, Refused
 from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.parameters import ServiceParameters, parse_parameters
 from batch_pipeline.settings import Settings
@@ -25,13 +25,13 @@ def config_schema() -> dict[str, dg.Field]:
     return _fields(ServiceParameters)
 
 
-def config_mapping(settings: Settings) -> dg.ConfigMapping:
+def config_mapping(env: Mapping[str, str]) -> dg.ConfigMapping:
     """Hand the parameters to the graph's first op, which is the only one with config."""
 
     def to_first_op(config: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            parse_parameters(given(config), settings=settings)
-        except InvalidParameters as error:
+            parse_parameters(given(config), settings=Settings.from_environment(env))
+        except Refused as error:
             raise ParametersRefused(error.message) from None
         return {"ingest_manifest": {"config": dict(config)}}
 

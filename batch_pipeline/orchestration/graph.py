@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from batch_pipeline.node_specs import NodeSpecs
@@ -15,7 +17,6 @@ from batch_pipeline.orchestration.names import (
     SERVICE,
 )
 from batch_pipeline.orchestration.ops import fan_out_op, infer_op, ingest_manifest, map_columns, write_manifests_op
-from batch_pipeline.settings import Settings
 
 services_partitions = dg.DynamicPartitionsDefinition(name=SERVICE)
 
@@ -30,7 +31,7 @@ _DESCRIPTIONS = {
 }
 
 
-def service_graph(specs: NodeSpecs, settings: Settings) -> dg.GraphDefinition:
+def service_graph(specs: NodeSpecs, env: Mapping[str, str]) -> dg.GraphDefinition:
     """ingest_manifest → map_columns → fan_out → infer_on_<spec> × nodes → write_manifests."""
     fan_out, write_manifests = fan_out_op(specs), write_manifests_op(specs)
     infer_ops = {spec.identifier: infer_op(spec) for spec in specs}
@@ -38,7 +39,7 @@ def service_graph(specs: NodeSpecs, settings: Settings) -> dg.GraphDefinition:
     @dg.graph(
         name=SERVICE,
         description="A model over a folder or manifest of objects, on so many compute nodes; then it stops.",
-        config=config_mapping(settings),
+        config=config_mapping(env),
         ins={"input_data": dg.GraphIn(), "model": dg.GraphIn()},
         out={name: dg.GraphOut() for name in (*_DESCRIPTIONS, ACCOUNTED_OUTPUT)},
     )
@@ -60,11 +61,11 @@ def service_graph(specs: NodeSpecs, settings: Settings) -> dg.GraphDefinition:
     return steps
 
 
-def service_assets(specs: NodeSpecs, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def service_assets(specs: NodeSpecs, env: Mapping[str, str]) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The upstream assets, which others make, and those of the service."""
     manifest, results = dg.AssetKey(INPUT_MANIFEST), dg.AssetKey(INFERENCE_RESULTS)
     service = dg.AssetsDefinition.from_graph(
-        service_graph(specs, settings),
+        service_graph(specs, env),
         keys_by_input_name={"input_data": INPUT_DATA, "model": MODEL},
         keys_by_output_name={name: dg.AssetKey(name) for name in _DESCRIPTIONS},
         internal_asset_deps={

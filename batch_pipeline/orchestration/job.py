@@ -23,7 +23,6 @@ def service_job() -> Any:
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST),
-        partitions_def=services_partitions,
         config=dg.PartitionedConfig(
             partitions_def=services_partitions, run_config_for_partition_key_fn=run_config_of_service
         ),

@@ -1,0 +1,152 @@
+"""The list of services, and what can be done with one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from batch_pipeline.errors import InvalidParameters, Refused, ServiceBusy, ServiceNotFound
+from batch_pipeline.orchestration import services
+from batch_pipeline.orchestration.code_location import create_run
+from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
+from batch_pipeline.orchestration.job import run_config_of_service
+from batch_pipeline.orchestration.launching import launch
+from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.ownership import ProcessIdentity
+
+
+def gone() -> ProcessIdentity:
+    """A process of this machine that has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        identity = ProcessIdentity.of(process.pid)
+        assert identity.state() == "alive"
+        process.communicate(b"\n")
+    return identity
+
+
+def started(instance, parameters, process):
+    """A run as a process leaves it that was killed."""
+    run = create_run(instance, parameters)
+    instance.add_dynamic_partitions(SERVICE, [parameters.name])
+    instance.add_run_tags(run.run_id, holder_tag(process))
+    for kind in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.PIPELINE_START):
+        instance.report_dagster_event(dg.DagsterEvent(kind.value, run.job_name), run.run_id)
+    return run
+
+
+def test_the_list_shows_every_service_newest_first(instance, place):
+    launch(place.parameters(name="first", description="两朵花"), wait=True, instance=instance)
+    launch(place.parameters(name="Second", output_path=f"file://{place.root}/out2/"), wait=False, instance=instance)
+    second, first = services.list_services(instance)
+    assert (first.name, first.state, first.model, first.nodes) == ("first", "finished", "iris", 1)
+    assert (first.inputs, first.inputs_done, first.description) == (2, 2, "两朵花")
+    assert first.started is not None
+    assert first.seconds > 0
+    assert (second.name, second.state, second.inputs, second.started) == ("Second", "deploying", None, None)
+    assert [service.name for service in services.list_services(instance, search="SEC")] == ["Second"]
+    assert services.list_services(instance, search="no such") == []
+
+
+def test_a_service_shows_its_parameters_without_secrets_and_its_error(instance, place):
+    place.put("notes.txt", "no csv")
+    launch(place.parameters(environment={"A": "secret", "B": {"env": "HOME"}}), wait=True, instance=instance)
+    shown = services.show_service(instance, "flowers")
+    assert (shown.state, shown.error.code) == ("failed", "ThresholdExceeded")
+    assert shown.parameters["environment"] == {"A": "********", "B": {"env": "HOME"}}
+    assert shown.parameters["output_path"] == f"file://{place.root}/out/"
+
+
+def test_a_service_that_does_not_exist_is_named(instance, place):
+    for call in (services.show_service, services.stop_service, services.delete_service, services.recorded_parameters):
+        with pytest.raises(ServiceNotFound, match="nobody"):
+            call(instance, "nobody")
+
+
+def test_a_queued_service_stops_at_once(instance, place):
+    launch(place.parameters(), wait=False, instance=instance)
+    services.stop_service(instance, "flowers")
+    assert services.show_service(instance, "flowers").state == "stopped"
+    with pytest.raises(Refused, match="is stopped: there is nothing to stop"):
+        services.stop_service(instance, "flowers")
+
+
+def test_a_run_of_the_command_line_is_asked_to_stop(instance, place):
+    run = started(instance, place.parameters(), ProcessIdentity.current())
+    services.stop_service(instance, "flowers")
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELING
+    assert services.show_service(instance, "flowers").state == "running"
+
+
+def test_running_again_takes_the_recorded_parameters(instance, place):
+    first = launch(place.parameters(join_input=True), wait=True, instance=instance)
+    again = services.run_service(instance, "flowers", wait=True)
+    assert again.state == "finished"
+    assert again.run_id != first.run_id
+    assert instance.get_run_by_id(again.run_id).run_config == instance.get_run_by_id(first.run_id).run_config
+
+
+def test_a_description_can_be_edited(instance, place):
+    launch(place.parameters(description="old"), wait=True, instance=instance)
+    services.describe_service(instance, "flowers", "new")
+    assert services.show_service(instance, "flowers").description == "new"
+    assert services.recorded_parameters(instance, "flowers").description == "new"
+    with pytest.raises(InvalidParameters, match="description"):
+        services.describe_service(instance, "flowers", "a=b")
+    services.describe_service(instance, "flowers", "")
+    assert services.recorded_parameters(instance, "flowers").description == ""
+
+
+def test_a_service_at_work_is_neither_changed_nor_deleted(instance, place):
+    launch(place.parameters(), wait=False, instance=instance)
+    with pytest.raises(ServiceBusy):
+        services.describe_service(instance, "flowers", "new")
+    with pytest.raises(ServiceBusy):
+        services.delete_service(instance, "flowers", results=True)
+
+
+def test_deleting_keeps_the_results_unless_asked(instance, place):
+    launch(place.parameters(), wait=True, instance=instance)
+    assert services.delete_service(instance, "flowers") == 0
+    assert services.list_services(instance) == []
+    assert not instance.get_runs()
+    assert len(place.files()) == 3
+
+    launch(place.parameters(), wait=True, instance=instance)
+    assert services.delete_service(instance, "flowers", results=True) > 3
+    assert not any(path.is_file() for path in place.output.rglob("*"))
+
+
+def test_a_run_whose_process_is_gone_has_failed_and_gives_its_pool_slot_back(instance, place):
+    run = started(instance, place.parameters(), gone())
+    events = instance.event_log_storage
+    events.set_concurrency_slots("node_cpu_2u8g", 1)
+    assert events.claim_concurrency_slot("node_cpu_2u8g", run.run_id, "step").is_claimed
+    shown = services.show_service(instance, "flowers")
+    assert (shown.state, shown.error.code) == ("failed", "ProcessGone")
+
+    assert launch(place.parameters(), wait=True, instance=instance).state == "finished"
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_whose_process_lives_or_is_elsewhere_is_left_alone(instance, place):
+    elsewhere = ProcessIdentity("another-host", "", 1, "1")
+    runs = [
+        started(instance, place.parameters(name="here"), ProcessIdentity.current()),
+        started(instance, place.parameters(name="there"), elsewhere),
+    ]
+    assert end_dead_runs(instance) == []
+    assert all(instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED for run in runs)
+
+
+def test_each_partition_has_its_services_recorded_parameters(instance, place, tmp_path, monkeypatch):
+    launch(place.parameters(join_input=True), wait=True, instance=instance)
+    config = run_config_of_service("flowers")["ops"]["batch_service"]["config"]
+    assert config["join_input"] is True
+    assert run_config_of_service("new") == {}
+    default = tmp_path / "launchpad.yaml"
+    default.write_text("name: demo\nmodel: iris\n")
+    monkeypatch.setenv("BATCH_PIPELINE_LAUNCHPAD_CONFIG", str(default))
+    assert run_config_of_service("new") == {"ops": {"batch_service": {"config": {"model": "iris"}}}}
