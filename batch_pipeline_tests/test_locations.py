@@ -59,7 +59,7 @@ def test_every_way_to_name_an_object(text: str, bucket: str, key: str) -> None:
         "s3://bucket/\ud800",
         "https://s3.amazonaws.com/bucket/k",
         "https://b.obs.x.myhuaweicloud.com.evil.org/k",
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_no_location(text: str) -> None:
     with pytest.raises(InvalidLocation) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -30,6 +31,10 @@ NAMES = [
     "~",
     "{x}",
 ]
+
+
+class _Stop(Exception):
+    """What goes wrong while an object is being written."""
 
 
 def test_write_head_read(storage: Storage, folder: Location) -> None:
@@ -172,9 +177,9 @@ def test_a_writer_writes_it_whole(storage: Storage, folder: Location, size: int)
 
 @pytest.mark.parametrize("size", [10, CHUNK_BYTES + 7])
 def test_an_abandoned_writer_leaves_nothing(storage: Storage, folder: Location, size: int) -> None:
-    with pytest.raises(RuntimeError, match="stop"), storage.open_writer(folder.child("dir/written")) as writer:
+    with suppress(_Stop), storage.open_writer(folder.child("dir/written")) as writer:
         writer.write(bytes(size))
-        raise RuntimeError("stop")
+        raise _Stop
     assert list(storage.list(folder)) == []
     if folder.scheme == "s3":
         uploads = storage.connection.client.list_multipart_uploads(Bucket=folder.bucket)
