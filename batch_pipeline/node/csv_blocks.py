@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from batch_pipeline.errors import InputFailed
+from batch_pipeline.node import csv_quotes
 
 BLOCK_BYTES = 2 * 1024 * 1024
 """About so many bytes are parsed and inferred at a time."""
@@ -84,6 +85,11 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
         yield b"".join(pending)
 
 
+def rows(block: bytes, *, multiline: bool) -> list[bytes]:
+    """The rows of a block, without the line ends that end them."""
+    return list(records(block)) if multiline and b'"' in block else lines(block)
+
+
 def records(block: bytes) -> Iterator[bytes]:
     """The rows of a block whose quoted fields may hold line ends, without the line ends that end them."""
     position = 0
@@ -136,6 +142,8 @@ def _last_line_end(block: bytes) -> int:
 def _last_record_end(block: bytes) -> int:
     if b'"' not in block:
         return _last_line_end(block)
+    if (end := csv_quotes.last_row_end(block)) is not None:
+        return end
     position = 0
     while position < len(block):
         match = _RECORD.match(block, position)

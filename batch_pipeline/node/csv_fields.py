@@ -6,8 +6,12 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.models.binding import BasicType, Path
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BLANKS = " \t"
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -152,3 +156,19 @@ def _integer(stripped: str) -> int:
 def shown(text: str) -> str:
     """A field's text, quoted and shortened, for a message."""
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def not_utf8(error: UnicodeDecodeError) -> RowError:
+    return RowError("invalid_utf8", f"byte {error.start} of the row is not UTF-8")
+
+
+def too_short(column: Column, fields: int) -> RowError:
+    there = "only 1 field" if fields == 1 else f"only {fields} fields" if fields else "no fields"
+    return column.error("too_few_fields", f"the row has {there}")
+
+
+def dtype_of(element: str) -> np.dtype[Any]:
+    """The numpy type of arrays for an ONNX input."""
+    import numpy as np
+
+    return np.dtype(object if element == "string" else element)

@@ -24,8 +24,7 @@ def regular(block: bytes, *, multiline: bool) -> tuple[bytes, int, str] | None:
     if carriage_returns:
         if carriage_returns != block.count(b"\r\n"):
             return None
-        if multiline and b'"' in block:
-            return None
+        multiline = False  # a quoted CRLF has to stay one
         block = block.replace(b"\r\n", b"\n")
     if block.startswith(b"\n") or b"\n\n" in block:
         return None
@@ -71,3 +70,15 @@ def _regular_quoted(block: bytes, *, multiline: bool) -> tuple[bytes, int, str] 
     first = block[: outside[0]] if len(outside) else block
     last_ends = len(outside) > 0 and int(outside[-1]) == len(block) - 1
     return block, len(outside) + (not last_ends), first.decode()
+
+
+def last_row_end(block: bytes) -> int | None:
+    """Where the last row that ends in this block of rows with quotes ends; None where that takes an exact look."""
+    import numpy as np
+
+    data = np.frombuffer(block, dtype=np.uint8)
+    quotes = np.flatnonzero(data == ord('"'))
+    line_ends = np.flatnonzero(data == _LF)
+    outside = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0]
+    end = int(outside[-1]) + 1 if len(outside) else 0
+    return end if end and regular(block[:end], multiline=True) is not None else None

@@ -231,7 +231,7 @@ def test_a_model_that_takes_no_columns_counts_rows() -> None:
 
 
 def test_the_regular_case_takes_the_typed_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(csv_rows, "_lenient")
+    monkeypatch.delattr(csv_rows, "csv_lenient")
     monkeypatch.setattr(csv_rows, "SMALL_BLOCK", 0)
     wanted = tensors(("number", "float32"), ("string", "string"), ("integer", "int64"))
     rows = parse(b'1.5,"a, ""b""",3,extra\r\n2,c,4\r\n', wanted, multiline=False)
