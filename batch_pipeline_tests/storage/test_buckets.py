@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -168,16 +169,22 @@ def test_the_general_endpoint_variable(rgw_bucket: str, monkeypatch: pytest.Monk
 
 def test_a_store_that_is_not_there_fails_soon(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Location(rgw_bucket, "x")
-    for endpoint in ("http://127.0.0.1:9", "http://10.255.255.1:9", "http://none.invalid"):
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    port = listener.getsockname()[1]
+    fillers = [socket.socket() for _ in range(4)]  # a full queue: further connections get no answer at all
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(("127.0.0.1", port))
+    for endpoint in ("http://127.0.0.1:9", "http://none.invalid", f"http://127.0.0.1:{port}"):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        monkeypatch.setenv("NO_PROXY", "*")
-        monkeypatch.setenv("no_proxy", "*")
         for ask in (Storage().head, Storage().read):
             began = time.monotonic()
             with pytest.raises(StorageFailed, match=r"can't be reached.*AWS_ENDPOINT_URL_S3") as error:
                 ask(place)
             assert time.monotonic() - began < 15
             assert "\n" not in str(error.value)
+    for opened in (listener, *fillers):
+        opened.close()
 
 
 def test_local_files_only_where_allowed() -> None:
