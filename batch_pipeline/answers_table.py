@@ -78,13 +78,20 @@ def _table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
 
 
 def _array(values: list[Any]) -> pa.Array:
+    numbers = all(isinstance(value, int | float) or value is None for value in values)
+    if numbers and any(type(value) is float for value in values) and not any(type(value) is bool for value in values):
+        values = _floats(values)
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        pass
-    if all(isinstance(value, int | float) or value is None for value in values) and bool not in map(type, values):
-        return pa.array([value if value is None else float(value) for value in values], pa.float64())
-    return pa.array([_json(value) for value in values], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # several types, or integers of more than 64 bits
+        return pa.array([_json(value) for value in values], pa.string())
+
+
+def _floats(values: list[Any]) -> list[Any]:
+    try:
+        return [value if value is None else float(value) for value in values]
+    except OverflowError:
+        return values
 
 
 def _common_type(types: Sequence[pa.DataType]) -> pa.DataType:

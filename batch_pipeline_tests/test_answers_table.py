@@ -75,3 +75,9 @@ def test_any_answers_make_one_table(answers: list[Any], batch_rows: int) -> None
     rows = [{"source": "s", "row": n, **flatten(answer), "error": None} for n, answer in enumerate(answers)]
     table = whole(rows, batch_rows)
     assert table.column("row").to_pylist() == list(range(len(answers)))
+
+
+def test_integers_that_no_column_holds_become_text() -> None:
+    assert whole([row(n=2**63), row(n=1)], 2).column("n").to_pylist() in ([2**63, 1], ["9223372036854775808", "1"])
+    assert whole([row(n=10**400), row(n=0.5)], 2).column("n").to_pylist() == [str(10**400), "0.5"]
+    assert whole([row(n=2**60 + 1), row(n=0.5)], 2).column("n").to_pylist() == [float(2**60), 0.5]
