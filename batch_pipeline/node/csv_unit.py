@@ -54,7 +54,11 @@ class CsvWork:
         blocks = self._blocks(chunks, start, end, block_bytes)
         names: list[str] | None = None
         if self.csv.header:
-            blocks, first = self._without_header(blocks) if start == 0 else (blocks, header() if header else b"")
+            first = b""
+            if start == 0:
+                blocks, first = self._without_header(blocks)
+            elif header is not None and self._needs_names:
+                first = header()
             names = _header_names(first)
         mapping = self.mapping.resolve(names or [])
         tensors = csv_rows.tensor_columns(self.binding, mapping, self.csv)
@@ -65,6 +69,10 @@ class CsvWork:
                 yield self._finished(*waiting.popleft(), mapping, names)
         while waiting:
             yield self._finished(*waiting.popleft(), mapping, names)
+
+    @property
+    def _needs_names(self) -> bool:
+        return self.join_input or any(leaf.column is not None for leaf in self.mapping.leaves)
 
     def _blocks(self, chunks: Iterable[bytes], start: int, end: int | None, block_bytes: int) -> Iterator[bytes]:
         part = csv_blocks.part_of(chunks, start, end)

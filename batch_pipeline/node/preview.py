@@ -7,6 +7,8 @@ from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.run import opened_work
 
+BLOCK_BYTES = 64 * 1024
+
 
 def preview_csv(job: NodeJob, data: bytes, rows: int) -> list[dict[str, object]]:
     """`{"request", "answer"}` for the first rows of a CSV's beginning; a last line that is cut off counts as a row.
@@ -15,7 +17,7 @@ def preview_csv(job: NodeJob, data: bytes, rows: int) -> list[dict[str, object]]
     """
     with opened_work(job, samples=rows) as work:
         assert isinstance(work, CsvWork), "preview_csv is for a JSON API"
-        for _ in work.lines([data]):
+        for _ in work.lines([data], block_bytes=BLOCK_BYTES):
             if not work.sample.wanted:
                 break
         return list(work.sample.pairs)

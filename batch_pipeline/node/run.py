@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -38,6 +39,7 @@ BYTES_AT_ONCE = 512 * 2**20
 """Of files that are read whole."""
 LARGEST_FILE = 2 * 2**30
 SAMPLED = 3
+POLL_SECONDS = 0.25
 
 
 class _Stopped(Exception):
@@ -75,19 +77,21 @@ def _feed(job: NodeJob, node: _Node, workers: Executor, tally: Tally, at_once: i
     """Keeps every worker busy with one unit and one more in waiting; raises what a worker raised."""
     running: set[Future[None]] = set()
     for unit in job.units:
+        node.poll()
         if node.stopped:
             break
         running.add(workers.submit(node.process, unit))
         while len(running) >= 2 * at_once:
-            running = _wait(running, tally, FIRST_COMPLETED)
+            running = _wait(running, node, tally)
     while running:
-        running = _wait(running, tally, FIRST_COMPLETED)
+        running = _wait(running, node, tally)
 
 
-def _wait(running: set[Future[None]], tally: Tally, until: str) -> set[Future[None]]:
-    done, left = wait(running, timeout=0.5, return_when=until)
+def _wait(running: set[Future[None]], node: _Node, tally: Tally) -> set[Future[None]]:
+    done, left = wait(running, timeout=POLL_SECONDS or None, return_when=FIRST_COMPLETED)
     for future in done:
         future.result()
+    node.poll()
     tally.say()
     return left
 
@@ -112,13 +116,21 @@ class _Node:
         self._tally = tally
         self._stopping = stopping
         self._given_up = False
+        self._asked = 0.0
         self._budget = ByteBudget(BYTES_AT_ONCE)
         self._large = Semaphore(LARGE_CSVS_AT_ONCE)
         self._readers = readers
 
     @property
     def stopped(self) -> bool:
-        return self._given_up or self._stopping()
+        return self._given_up
+
+    def poll(self) -> None:
+        """Asks whether to stop, if that was not asked just now. For the node's own thread alone."""
+        now = time.monotonic()
+        if now - self._asked >= POLL_SECONDS:
+            self._asked = now
+            self._given_up = self._given_up or self._stopping()
 
     def _check_stopped(self) -> None:
         if self.stopped:

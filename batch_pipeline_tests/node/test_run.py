@@ -203,13 +203,14 @@ def test_a_result_that_cannot_be_written_fails_the_node(tmp_path: Path) -> None:
         run(job("logistic", tmp_path / "m", [blocked], request=FOUR))
 
 
-def test_a_node_told_to_stop_leaves_the_rest_undone(tmp_path: Path) -> None:
+def test_a_node_told_to_stop_leaves_the_rest_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "POLL_SECONDS", 0)
     units = []
     for line in range(60):
         (tmp_path / f"{line}.csv").write_text(IRIS[0])
         units.append(unit(tmp_path / f"{line}.csv", line))
     asked = iter(range(10**6))
-    records, progress, _ = run(job("logistic", tmp_path / "m", units, request=FOUR), stopping=lambda: next(asked) > 100)
+    records, progress, _ = run(job("logistic", tmp_path / "m", units, request=FOUR), stopping=lambda: next(asked) > 40)
     assert progress.done == len(records.outcomes) < 60
     for outcome in records.outcomes:
         assert result(tmp_path / f"{outcome.line}.csv")
