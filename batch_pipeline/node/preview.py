@@ -5,7 +5,7 @@ from __future__ import annotations
 from batch_pipeline.node.csv_unit import CsvWork
 from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
-from batch_pipeline.node.run import opened_work
+from batch_pipeline.node.work import opened_work
 
 BLOCK_BYTES = 64 * 1024
 

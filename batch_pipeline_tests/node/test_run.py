@@ -15,6 +15,7 @@ from PIL import Image
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.node import run as run_module
+from batch_pipeline.node import worker
 from batch_pipeline.node.job import Progress, Unit, UnitError, UnitResult
 from batch_pipeline.node.preview import preview_csv, preview_file
 from batch_pipeline.parameters import CsvOptions
@@ -204,7 +205,7 @@ def test_a_result_that_cannot_be_written_fails_the_node(tmp_path: Path) -> None:
 
 
 def test_a_node_told_to_stop_leaves_the_rest_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "POLL_SECONDS", 0)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0)
     units = []
     for line in range(60):
         (tmp_path / f"{line}.csv").write_text(IRIS[0])

@@ -1,0 +1,50 @@
+"""Loads the model of a job and puts the threads around it that turn inputs into answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+from batch_pipeline.models.binding import Binding
+from batch_pipeline.models.preprocessing import load
+from batch_pipeline.node.batching import BatchingEngine, BatchRule
+from batch_pipeline.node.csv_unit import CsvWork
+from batch_pipeline.node.engine import Engine, OnnxEngine
+from batch_pipeline.node.file_unit import FileWork
+from batch_pipeline.node.job import NodeJob
+from batch_pipeline.node.sample import Sample
+
+ROWS_A_BATCH = 4096
+IMAGES_A_BATCH = 32
+SAMPLED = 3
+
+
+@contextmanager
+def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None = None) -> Iterator[CsvWork | FileWork]:
+    """The model, loaded, and the threads around it. Raises NodeFailed where it cannot be."""
+    binding = job.binding
+    outputs = [leaf.output for leaf in binding.response]
+    if engine is None:
+        engine = OnnxEngine(
+            job.model_folder / job.model_file, threads=job.threads, providers=job.providers, outputs=outputs
+        )
+    with ExitStack() as stack:
+        batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
+        pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
+        sample = Sample(samples)
+        if binding.kind == "file":
+            yield FileWork(binding, load(job.model_folder), batching, pool, sample)
+        else:
+            assert job.mapping is not None, "a JSON API has a mapping"
+            yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
+
+
+def batch_rule(binding: Binding) -> BatchRule:
+    """How this binding's rows go into calls of the model."""
+    file = binding.file
+    raw = file is not None and file.form == "bytes"
+    whole = raw and file is not None and file.tensor.element != "string"
+    ranks = {"scalar": None, "array": 2, "matrix": 3}
+    ranked = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
+    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, raw, ranked)

@@ -1,0 +1,154 @@
+"""One unit from its source to its record, on whichever thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager, nullcontext
+from threading import Semaphore
+from typing import TYPE_CHECKING
+
+from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
+from batch_pipeline.locations import source_name
+from batch_pipeline.node.ahead import read_ahead
+from batch_pipeline.node.budget import ByteBudget
+from batch_pipeline.node.csv_unit import CsvWork
+from batch_pipeline.node.file_unit import FileWork
+from batch_pipeline.node.job import Recorder, Unit, UnitError, UnitResult
+from batch_pipeline.node.reading import Opened, Sources
+from batch_pipeline.node.tally import Tally
+
+if TYPE_CHECKING:
+    from batch_pipeline.storage import Storage
+
+LARGE_CSVS_AT_ONCE = 4
+"""A large one keeps all cores busy by itself; more of them would only hold more memory."""
+SMALL_CSV = 8 * 2**20
+BYTES_AT_ONCE = 512 * 2**20
+"""Of files that are read whole."""
+LARGEST_FILE = 2 * 2**30
+POLL_SECONDS = 0.25
+
+
+class _Stopped(Exception):
+    """The node was told to stop in the middle of a unit."""
+
+
+class Worker:
+    """What the threads of a node share. Thread-safe, but for `poll`."""
+
+    def __init__(
+        self,
+        work: CsvWork | FileWork,
+        sources: Sources,
+        storage: Storage,
+        recorder: Recorder,
+        tally: Tally,
+        stopping: Callable[[], bool],
+        readers: Executor,
+    ) -> None:
+        self._work = work
+        self._sources = sources
+        self._storage = storage
+        self._recorder = recorder
+        self._tally = tally
+        self._stopping = stopping
+        self._given_up = False
+        self._asked = 0.0
+        self._budget = ByteBudget(BYTES_AT_ONCE)
+        self._large = Semaphore(LARGE_CSVS_AT_ONCE)
+        self._readers = readers
+
+    @property
+    def stopped(self) -> bool:
+        return self._given_up
+
+    def poll(self) -> None:
+        """Asks whether to stop, if that was not asked just now. For the node's own thread alone."""
+        now = time.monotonic()
+        if now - self._asked >= POLL_SECONDS:
+            self._asked = now
+            self._given_up = self._given_up or self._stopping()
+
+    def _check_stopped(self) -> None:
+        if self.stopped:
+            raise _Stopped
+
+    def give_up(self) -> None:
+        self._given_up = True
+
+    def process(self, unit: Unit) -> None:
+        """One unit from its source to its record."""
+        if self.stopped:
+            return
+        outcome: UnitResult | UnitError
+        try:
+            outcome = self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
+        except InputFailed as error:
+            outcome = UnitError(unit.line, unit.digest, unit.part, error.code, error.message)
+        except _Stopped:
+            return
+        self._recorder.record(outcome)
+        self._tally.unit(outcome)
+
+    def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:
+        if not source_name(unit.source).lower().endswith(".csv"):
+            raise InputFailed(
+                "not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv"
+            )
+        with (
+            self._sources.open_part(unit) as opened,
+            self._large if opened.size > SMALL_CSV else nullcontext(),
+            self._writing(unit) as write,
+        ):
+            size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
+        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
+
+    def _answer_rows(
+        self, unit: Unit, work: CsvWork, opened: Opened, write: Callable[[bytes], object]
+    ) -> tuple[int, int, int]:
+        """(bytes written, rows, failed rows). Rows of a unit that fails after all are not counted."""
+        size = rows = failed_rows = 0
+        with closing(self._chunks(opened)) as chunks:
+            try:
+                for block in work.lines(
+                    chunks, start=unit.start, end=unit.end, header=lambda: self._sources.header(unit)
+                ):
+                    self._check_stopped()
+                    write(block.text)
+                    size, rows, failed_rows = size + len(block.text), rows + block.rows, failed_rows + block.failed_rows
+                    self._tally.count(rows=block.rows, failed_rows=block.failed_rows)
+            except (InputFailed, _Stopped):
+                self._tally.count(rows=-rows, failed_rows=-failed_rows)
+                raise
+        return size, rows, failed_rows
+
+    def _chunks(self, opened: Opened) -> Generator[bytes]:
+        chunks = self._counted(opened.chunks)
+        return read_ahead(chunks, self._readers) if opened.size > SMALL_CSV else chunks
+
+    def _file(self, unit: Unit, work: FileWork) -> UnitResult:
+        with self._sources.open(unit) as opened:
+            if opened.size > LARGEST_FILE:
+                raise InputFailed("too_large", f"the file has {opened.size} bytes, at most {LARGEST_FILE} are taken")
+            with self._budget.holding(opened.size):
+                line = work.line(b"".join(self._counted(opened.chunks)))
+        with self._writing(unit) as write:
+            write(line)
+        return UnitResult(unit.line, unit.digest, unit.part, opened.etag, len(line))
+
+    def _counted(self, chunks: Iterator[bytes]) -> Generator[bytes]:
+        for chunk in chunks:
+            self._check_stopped()
+            self._tally.count(read=len(chunk))
+            yield chunk
+
+    @contextmanager
+    def _writing(self, unit: Unit) -> Iterator[Callable[[bytes], object]]:
+        """Writes the unit's result, which is there once this is left without an exception, and otherwise is not."""
+        try:
+            with self._storage.open_writer(unit.result) as writer:
+                yield writer.write
+        except StorageFailed as error:
+            raise NodeFailed(f"a result could not be written: {error.message}") from error
