@@ -45,6 +45,7 @@ def settings(endpoint: str, home: Path) -> dict[str, str]:
         "BATCH_PIPELINE_ALLOW_LOCAL_FILES": "true",
         "BATCH_PIPELINE_CACHE": str(home / "cache"),
         "DAGSTER_HOME": str(home),
+        "ORT_DISABLE_TELEMETRY": "1",
         "NO_PROXY": exempt,
         "no_proxy": exempt,
     }

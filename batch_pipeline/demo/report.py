@@ -69,7 +69,7 @@ def _tree(output: Location, deployment: Deployment) -> Tree:
         folder, _, name = found.location.key.removeprefix(output.key).rpartition("/")
         folders["_batch" if folder.startswith("_batch") else folder].append(f"{name}  ({found.size:,} bytes)")
     tree = Tree(output.uri)
-    for folder, names in sorted(folders.items(), reverse=True):
+    for folder, names in sorted(folders.items(), key=lambda item: (item[0] == "_batch", item[0])):
         if folder == "_batch":
             tree.add(f"_batch/  ({len(names)} objects, the service's own records)")
             continue
@@ -85,7 +85,7 @@ def _manifests(parameters: ServiceParameters, deployment: Deployment) -> Iterato
     for node in range(parameters.node_count):
         manifest = OutputLayout(parameters.output).result_manifest(node)
         lines = _lines(manifest, deployment)
-        yield f"{manifest.name}: {len(lines)} lines"
+        yield f"{manifest.name}: {len(lines)} line{'' if len(lines) == 1 else 's'}"
         yield from (f"  {line}" for line in lines[:SHOWN])
         if len(lines) > SHOWN:
             yield "  …"

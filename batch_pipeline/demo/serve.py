@@ -66,9 +66,11 @@ def _add_partition(demo: DemoService) -> None:
 @contextmanager
 def _dagster(port: int, launchpad: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Webserver, daemon and code server as one group of processes, none of which outlives the block."""
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
+    # `dagster dev` warns that `dg dev` is its successor, which is for projects of another shape.
+    dagster = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
+    command = [*dagster, "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
     variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad)}
-    with subprocess.Popen(command, env=variables, start_new_session=True) as process:
+    with subprocess.Popen(command, env=variables, cwd=launchpad.parent, start_new_session=True) as process:
         try:
             yield process
         finally:

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from batch_pipeline.orchestration.names import JOB, LOCATION
 from batch_pipeline_tests.demo.processes import left_behind, marked_environment
 
 pytestmark = [pytest.mark.server, pytest.mark.executor]
 
 COMMAND = str(Path(sys.executable).with_name("batch-pipeline"))
-REPOSITORY = {"repositoryLocationName": "batch_pipeline", "repositoryName": "__repository__"}
+REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def test_the_launchpad_runs_as_it_is(tmp_path: Path) -> None:
               __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
             {
                 "parameters": {
-                    "selector": {**REPOSITORY, "jobName": "batch_service"},
+                    "selector": {**REPOSITORY, "jobName": JOB},
                     "runConfigData": config,
                     "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "iris-demo"}]},
                 }
@@ -113,7 +114,7 @@ def _launchpad_config(port: int, service: str) -> str:
     query = """query Config($repository: RepositorySelector!, $set: String!, $partition: String!) {
       partitionSetOrError(repositorySelector: $repository, partitionSetName: $set) { ... on PartitionSet {
         partition(partitionName: $partition) { runConfigOrError { ... on PartitionRunConfig { yaml } } } } } }"""
-    variables = {"repository": REPOSITORY, "set": "batch_service_partition_set", "partition": service}
+    variables = {"repository": REPOSITORY, "set": f"{JOB}_partition_set", "partition": service}
     config: str = _ask(port, query, variables)["partitionSetOrError"]["partition"]["runConfigOrError"]["yaml"]
     return config
 
