@@ -11,7 +11,6 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.executor.base import Executor
-from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.tags import GRPC_INFO_TAG
@@ -19,6 +18,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from batch_pipeline.orchestration.config import from_run_config
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
+from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.settings import Settings
 
@@ -59,7 +59,7 @@ class LocalExecutor(Executor):
     def _inner(self, plan_context: PlanOrchestrationContext) -> Executor:
         config = from_run_config(plan_context.run_config) or {}
         if config.get("node_count", 1) == 1:
-            return InProcessExecutor(retries=self.retries)
+            return StandAloneExecutor(retries=self.retries)
         return MultiprocessExecutor(
             retries=self.retries,
             max_concurrent=self._max_concurrent,
