@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
@@ -27,13 +28,15 @@ def reconstructable_job() -> ReconstructableJob:
     return repository.get_reconstructable_job(JOB)
 
 
-def create_run(instance: dg.DagsterInstance, parameters: ServiceParameters) -> DagsterRun:
+def create_run(
+    instance: dg.DagsterInstance, parameters: ServiceParameters, tags: Mapping[str, str] | None = None
+) -> DagsterRun:
     """A new run of the service named in the parameters, not started."""
     job = reconstructable_job()
     return instance.create_run_for_job(
         job.get_definition(),
         run_config=to_run_config(parameters),
-        tags={PARTITION: parameters.name or "", **service_tags(parameters)},
+        tags={PARTITION: parameters.name or "", **service_tags(parameters), **(tags or {})},
         remote_job_origin=_remote_origin(),
         job_code_origin=job.get_python_origin(),
     )

@@ -15,8 +15,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import StorageFailed
 from batch_pipeline.orchestration.code_location import reconstructable_job
-from batch_pipeline.orchestration.holders import free_slots, holder_tag
-from batch_pipeline.ownership import ProcessIdentity
+from batch_pipeline.orchestration.holders import free_slots
 from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ def execute_here(
     on_progress: Callable[[Progress], None] | None,
 ) -> DagsterRun:
     """The run as it has ended. SIGINT and SIGTERM stop it, as does its own status, CANCELING, from the UI."""
-    instance.add_run_tags(run.run_id, holder_tag(ProcessIdentity.current()))
     with _terminating(), _watching(instance, run.run_id, parameters, deployment, on_progress):
         try:
             execute_run(reconstructable_job(), run, instance)

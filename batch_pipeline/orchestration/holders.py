@@ -12,7 +12,12 @@ from dagster._core.storage.dagster_run import DagsterRun, RunsFilter
 from batch_pipeline.orchestration.names import TAG_HOLDER, TAG_SERVICE
 from batch_pipeline.ownership import Owner, ProcessIdentity
 
-IN_PROGRESS = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+IN_PROGRESS = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 _GONE = "The process that executed this run ended without a word; what it finished is kept. Run the service again."
 
 

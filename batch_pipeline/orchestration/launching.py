@@ -15,11 +15,12 @@ from batch_pipeline.orchestration.admission import refuse_above_limit, refuse_if
 from batch_pipeline.orchestration.code_location import create_run
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
-from batch_pipeline.orchestration.holders import end_dead_runs
+from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.states import State, state_of
+from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters, generate_name
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def launch(
     deployment = DeploymentResource().get()
     end_dead_runs(instance)
     parameters = _admitted(parameters, instance, deployment)
-    run = create_run(instance, parameters)
+    # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.
+    run = create_run(instance, parameters, holder_tag(ProcessIdentity.current()) if wait else None)
     instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
     if not wait:
         return _launched(parameters, enqueue(instance, run), None)

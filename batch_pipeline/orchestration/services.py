@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.storage.dagster_run import DagsterRun, RunRecord
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
@@ -111,13 +112,23 @@ def stop_service(instance: dg.DagsterInstance, name: str) -> None:
     if run is None or state_of(run) not in ACTIVE:
         raise Refused(f"the service {name} is {state_of(run)}: there is nothing to stop")
     if GRPC_INFO_TAG in run.tags or run.status == dg.DagsterRunStatus.QUEUED:
-        instance.run_coordinator.cancel_run(run.run_id)
+        _cancel(instance, run.run_id)
     elif holder_of(run) is not None:
         # It runs in a process of the command line, which watches the status of its run.
         instance.report_run_canceling(run)
     else:
         instance.report_run_canceled(run)
         free_slots(instance, run.run_id)
+
+
+def _cancel(instance: dg.DagsterInstance, run_id: str) -> None:
+    try:
+        instance.run_coordinator.cancel_run(run_id)
+    except DagsterUserCodeUnreachableError as error:
+        # The run is marked all the same, and the daemon's monitoring ends it once it has waited long enough.
+        raise Refused(
+            f"run {run_id} is to be stopped, but its code server can't be reached; is the daemon running?"
+        ) from error
 
 
 def describe_service(instance: dg.DagsterInstance, name: str, description: str) -> None:

@@ -131,6 +131,13 @@ def test_a_run_whose_process_is_gone_has_failed_and_gives_its_pool_slot_back(ins
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
+def test_a_run_whose_process_went_before_it_started_has_failed_too(instance, place):
+    create_run(instance, place.parameters(), holder_tag(gone()))
+    instance.add_dynamic_partitions(SERVICE, ["flowers"])
+    assert services.show_service(instance, "flowers").state == "failed"
+    assert services.delete_service(instance, "flowers") == 0
+
+
 def test_a_run_whose_process_lives_or_is_elsewhere_is_left_alone(instance, place):
     elsewhere = ProcessIdentity("another-host", "", 1, "1")
     runs = [
