@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ def test_every_byte_of_every_input_is_on_exactly_one_node(sizes, node_count, min
         if len(cut) > 1:
             assert may_cut
             bounds = [piece.start for piece in cut] + [size]
-            assert all(after - before >= min_part for before, after in zip(bounds, bounds[1:], strict=False))
+            assert all(after - before >= min_part for before, after in pairwise(bounds))
 
 
 @given(SIZES, st.integers(1, 12))
