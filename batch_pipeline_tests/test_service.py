@@ -55,7 +55,8 @@ def test_every_row_of_a_divided_csv_is_answered_in_row_order(place):
     summary = place.run(node_count=3)
     assert (summary.state, summary.inputs, summary.succeeded, summary.rows) == ("finished", 2, 2, 2001)
     answers = place.lines("infer-result/big.csv_result.txt")
-    assert np.array([answer["probabilities"] for answer in answers], np.float32).tolist() == direct(text)
+    # ONNX Runtime's last bit depends on how many rows share a call.
+    np.testing.assert_allclose([answer["probabilities"] for answer in answers], direct(text), rtol=1e-5)
     nodes = [place.lines(f"infer-result-{node}.manifest") for node in range(3)]
     assert [entry["source"] for node in nodes for entry in node] == [
         f"file://{place.root}/in/a/small.csv",
