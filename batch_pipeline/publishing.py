@@ -370,7 +370,8 @@ class _Drafts:
             summary,
             state="failed",
             message=f"{summary.failed} of {summary.inputs} inputs and "
-            f"{summary.failed_rows} of {summary.rows} rows failed, more than error_threshold {parameters.error_threshold:g} allows; "
+            f"{summary.failed_rows} of {summary.rows} rows failed, "
+            f"more than error_threshold {parameters.error_threshold:g} allows; "
             f"the first: {first['source']}: {first['message']} (see {self._layout.output}infer-error-*.manifest)",
         )
 
