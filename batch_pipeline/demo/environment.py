@@ -13,8 +13,7 @@ from types import FrameType
 
 from batch_pipeline.demo.s3_server import s3_server
 from batch_pipeline.demo.seed import MODELS
-
-INSTANCE = Path(__file__).parents[1] / "orchestration" / "dagster.yaml"
+from batch_pipeline.orchestration.shipped import INSTANCE
 
 
 @contextmanager

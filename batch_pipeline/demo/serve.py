@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 import yaml
 
-from batch_pipeline.demo.environment import INSTANCE, playground
+from batch_pipeline.demo.environment import playground
 from batch_pipeline.demo.seed import DemoService, seed
 from batch_pipeline.deployment import Deployment
+from batch_pipeline.orchestration.shipped import WORKSPACE
 
-WORKSPACE = INSTANCE.with_name("workspace.yaml")
 GRACE_SECONDS = 20
 SHARED = (
     "AWS_ENDPOINT_URL_S3",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from batch_pipeline.errors import InvalidSettings
+from batch_pipeline.orchestration.shipped import INSTANCE
 
 _QUIET: dict[str, Any] = {
     "python_logs": {"python_log_level": "CRITICAL"},
@@ -35,7 +35,7 @@ def dagster_home(env: Mapping[str, str] = os.environ) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_bytes(files(__package__).joinpath("dagster.yaml").read_bytes())
+            (home / "dagster.yaml").write_bytes(INSTANCE.read_bytes())
     except OSError as error:
         raise InvalidSettings(f"{home} can't be made: {error.strerror}; set DAGSTER_HOME to a folder") from error
     return home

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from batch_pipeline.orchestration.instance import open_instance
+from batch_pipeline.orchestration.shipped import INSTANCE
 from batch_pipeline_tests.places import Place
 
 
@@ -18,8 +18,7 @@ from batch_pipeline_tests.places import Place
 def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An instance that nobody has used, made once: its databases take seconds to make."""
     home = tmp_path_factory.mktemp("home")
-    settings = files("batch_pipeline.orchestration").joinpath("dagster.yaml").read_bytes()
-    (home / "dagster.yaml").write_bytes(settings)
+    (home / "dagster.yaml").write_bytes(INSTANCE.read_bytes())
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert not instance.get_runs()
     return home
