@@ -23,20 +23,15 @@ class OnnxModel:
 
 def inspect(path: Path) -> OnnxModel:
     """Loads an ONNX file and the external data beside it. Raises ModelRefused, in one line, where it does not load."""
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
+    from batch_pipeline.onnx_runtime import ERRORS, onnxruntime
 
-    failures: tuple[type[Exception], ...] = tuple(
-        found for found in vars(native).values() if isinstance(found, type) and issubclass(found, Exception)
-    )
-    failures = (*failures, RuntimeError, ValueError, OSError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except failures as error:
+    except ERRORS as error:
         raise ModelRefused(f"{path.name} does not load: {_one_line(error, path)}") from error
     return OnnxModel(
         tuple(_tensor(found) for found in session.get_inputs()),

@@ -39,14 +39,15 @@ class OnnxEngine:
 
     def __init__(self, path: Path, *, threads: int, providers: Sequence[str], outputs: Sequence[str]) -> None:
         """Raises NodeFailed where the file does not load or a provider is not there."""
-        import onnxruntime as ort
+        from batch_pipeline.onnx_runtime import ERRORS
+        from batch_pipeline.onnx_runtime import onnxruntime as ort
 
         _check_available(providers, ort.get_available_providers())
         options = ort.SessionOptions()
         options.intra_op_num_threads = max(1, threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._refusals = _errors_of_runtime()
+        self._refusals = ERRORS
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
         except self._refusals as error:
@@ -78,14 +79,6 @@ def _check_used(wanted: Sequence[str], used: Sequence[str]) -> None:
 def _missing(provider: str, there: Sequence[str], what: str) -> str:
     hint = f"; it needs {INSTALL[provider]}" if provider in INSTALL else ""
     return f"the execution provider {provider} {what} on this node (there are: {', '.join(there) or 'none'}){hint}"
-
-
-def _errors_of_runtime() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's own exceptions, which have no base of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
-    return (*own, ValueError, TypeError, RuntimeError)
 
 
 def one_line(error: BaseException) -> str:
