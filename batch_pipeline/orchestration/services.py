@@ -219,7 +219,7 @@ def _counts(
     except (Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.
         return None, None
-    return (progress.units, progress.done + progress.failed) if progress.units else (None, None)
+    return (progress.units, progress.done) if progress.units else (None, None)
 
 
 def _masked(config: dict[str, Any]) -> dict[str, Any]:
