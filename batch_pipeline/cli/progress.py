@@ -40,7 +40,7 @@ def live_progress() -> Iterator[Callable[[Progress], None] | None]:
                 task,
                 description="running",
                 total=progress.units or None,
-                completed=progress.done + progress.failed,
+                completed=progress.done,
                 counts=counts(progress, rate.of(progress)),
             )
 
@@ -55,7 +55,7 @@ class Rate:
         self._first: tuple[float, int, int] | None = None
 
     def of(self, progress: Progress) -> str:
-        now, rows, inputs = self._clock(), progress.rows + progress.failed_rows, progress.done + progress.failed
+        now, rows, inputs = self._clock(), progress.rows, progress.done
         if self._first is None or inputs < self._first[2] or rows < self._first[1]:
             # Counts that fall were those of an earlier attempt.
             self._first = (now, rows, inputs)
@@ -69,9 +69,9 @@ class Rate:
 
 def counts(progress: Progress, rate: str = "") -> str:
     """`3/10 inputs (1 failed), 1,234 rows (5 failed), 1,000 rows/s`."""
-    parts = [f"{progress.done + progress.failed}/{progress.units} inputs{_failed(progress.failed)}"]
-    if progress.rows or progress.failed_rows:
-        parts.append(f"{progress.rows + progress.failed_rows:,} rows{_failed(progress.failed_rows)}")
+    parts = [f"{progress.done}/{progress.units} inputs{_failed(progress.failed)}"]
+    if progress.rows:
+        parts.append(f"{progress.rows:,} rows{_failed(progress.failed_rows)}")
     return ", ".join([*parts, *([rate] if rate else [])])
 
 

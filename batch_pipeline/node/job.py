@@ -67,7 +67,7 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a node is: so many inputs (units) and rows done, of so many units; bytes read so far."""
+    """How far a node is. `done` counts failed ones too, and `rows` failed rows; `bytes_read` is of this attempt."""
 
     done: int = 0
     failed: int = 0

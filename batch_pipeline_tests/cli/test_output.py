@@ -51,7 +51,7 @@ def test_progress_counts_inputs_rows_and_failures() -> None:
     rate = Rate(lambda: next(clock))
     assert rate.of(Progress(done=9, units=10, rows=9000)) == ""
     assert rate.of(Progress(units=10)) == ""
-    progress = Progress(done=2, failed=1, units=10, rows=3995, failed_rows=5)
+    progress = Progress(done=3, failed=1, units=10, rows=4000, failed_rows=5)
     assert counts(progress, rate.of(progress)) == "3/10 inputs (1 failed), 4,000 rows (5 failed), 2,000 rows/s"
     assert counts(Progress(done=1, units=2)) == "1/2 inputs"
     assert Rate(lambda: next(clock)).of(Progress(done=1, units=2)) == ""
