@@ -172,11 +172,8 @@ def publish(
         check_owner()
         drafts.upload(storage)
     summary = replace(summary, sample=tuple(_sample(storage, drafts.sampled)))
-    kept = {
-        key: value
-        for key, value in asdict(summary).items()
-        if key not in ("sample", "first_errors", "already_finished")
-    }
+    # The records hold no source, and these name some.
+    kept = asdict(replace(summary, message="", sample=(), first_errors=()))
     storage.write(layout.finished, orjson.dumps(kept))
     storage.delete(info.location for info in storage.list(layout.parts))
     return summary
