@@ -32,24 +32,26 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process of one boot of one host: a process id alone may be taken again."""
+    """One process of one boot of one host: a process id alone may be taken again, or mean another in a container."""
 
     host: str
     boot: str
     pid: int
     started: str
+    namespace: str = ""
+    """In which the process id counts."""
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        return cls(socket.gethostname(), _boot(), pid, _start_time(pid) or "")
+        return cls(socket.gethostname(), _boot(), pid, _start_time(pid) or "", _pid_namespace())
 
     @classmethod
     def current(cls) -> ProcessIdentity:
         return cls.of(os.getpid())
 
     def state(self) -> str:
-        """`alive`, `gone`, or `unknown` where the process is not of this host."""
-        if (self.host, self.boot) != (socket.gethostname(), _boot()):
+        """`alive`, `gone`, or `unknown` where the process is not of this host, or not of this container."""
+        if (self.host, self.boot, self.namespace) != (socket.gethostname(), _boot(), _pid_namespace()):
             return "unknown"
         started = _start_time(self.pid)
         return "alive" if started is not None and started == self.started else "gone"
@@ -238,6 +240,13 @@ def _alive(layout: OutputLayout, lock: _Lock) -> str:
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

@@ -16,8 +16,8 @@ from batch_pipeline.division import Piece, divide
 from batch_pipeline.errors import InputMissing, ObjectNotFound, StorageFailed
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import RESULT_SUFFIX, OutputLayout, result_digest
-from batch_pipeline.locations import Location, Source
-from batch_pipeline.node.job import Unit
+from batch_pipeline.locations import Location, ShareLink, Source
+from batch_pipeline.node.job import Progress, Unit
 from batch_pipeline.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _Names:
         """The suffix, the line of the same source's first mention, and the result's digest."""
         if item.error is not None:
             return "", None, b""
-        key = item.digest if isinstance(item.source, Location) else hashlib.sha256(item.token).digest()
+        key = item.digest if item.source is None or isinstance(item.source, Location) else _url_digest(item.source)
         known = self._first.get(key)
         if known is not None:
             line, suffix, result = known
@@ -119,6 +119,11 @@ class _Names:
         self._taken.add(result)
         self._first[key] = (item.line, suffix, result)
         return suffix, None, result
+
+
+def _url_digest(link: ShareLink) -> bytes:
+    """Two links to one object are two sources, which may have two outcomes."""
+    return hashlib.sha256(link.url.encode()).digest()
 
 
 def result_name(name: str, suffix: str) -> str:
@@ -136,6 +141,7 @@ class ShardPlan:
     offset: int
     """The byte of the manifest where `first_line` begins; 0 for a folder."""
     units: int
+    """Pieces of work: a divided CSV is several, a bad line and a repeated source are none."""
     inputs: int
     """Lines that this node's manifests list."""
     size: int
@@ -268,6 +274,8 @@ def shard_rows(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Itera
             if item.line > plan.last_line:
                 return
             found = rows.pop(item.line, None)
+            if found is not None and found[0]["digest"] != item.digest:
+                raise InputMissing(f"input_path {inputs.location} was rewritten after it was read; run again")
         else:
             found = rows.pop(by_digest.get(item.digest, -1), None)
         if found is not None:
@@ -297,9 +305,23 @@ def units(pairs: Iterable[tuple[Input, list[dict[str, Any]]]], layout: OutputLay
             )
 
 
+def progress_before(shard: pl.DataFrame, done: set[tuple[int, int]]) -> Progress:
+    """How far a node is before it starts: bad lines and repeated sources are no work, and earlier attempts did some."""
+    listed = shard.filter(shard["part"] == 0)
+    bad = int(listed["bad"].sum())
+    repeated = listed.height - listed["duplicate_of"].null_count()
+    return Progress(done=bad + repeated + sum(part == 0 for _, part in done), failed=bad, units=listed.height)
+
+
 def renew_offsets(storage: Storage, layout: OutputLayout, found: pl.DataFrame) -> None:
-    """Keeps the first attempt's table, but for where each manifest line begins: a renewed share link may be longer."""
-    kept = load_table(storage, layout.inputs)
+    """Keeps the first attempt's table, but for where each manifest line begins: a renewed share link may be longer.
+
+    An attempt that ended before it had written its table did nothing else either.
+    """
+    try:
+        kept = load_table(storage, layout.inputs)
+    except ObjectNotFound:
+        kept = found
     save_table(storage, layout.inputs, kept.with_columns(offset=found["offset"]))
 
 
@@ -338,7 +360,8 @@ def _recut(shards: list[pl.DataFrame], inputs: InputList) -> list[pl.DataFrame]:
     cut = [line for shard in shards for line in shard.filter((pl.col("part") == 0) & (pl.col("parts") > 1))["line"]]
     if not cut or not inputs.is_manifest:
         return shards
-    sources = {item.line: item.source for item in inputs.read() if item.line in set(cut)}
+    lines = set(cut)
+    sources = {item.line: item.source for item in inputs.read() if item.line in lines}
     etags = dict(pl.concat([shard.select("line", "etag") for shard in shards]).iter_rows())
     replaced = [line for line in cut if _etag(inputs.storage, sources[line]) not in (None, etags[line])]
     is_replaced = pl.col("line").is_in(replaced)

@@ -114,7 +114,7 @@ def progress(storage: Storage, layout: OutputLayout) -> Progress:
         plan = load_plan(storage, layout)
     except ObjectNotFound:
         return Progress()
-    total = Progress(units=sum(shard.units for shard in plan.shards))
+    total = Progress(units=plan.inputs)
     for shard in plan.shards:
         try:
             node = Progress(**orjson.loads(storage.read(layout.progress(shard.node))))

@@ -246,7 +246,7 @@ def infer(
                 deployment,
                 ledger,
                 on_progress,
-                threads=_threads(deployment, shard, at_once),
+                threads=threads_of(deployment.node_specs[shard.spec], at_once),
                 stopping=lambda: heartbeat.lost or stopping(),
             )
         heartbeat.check()
@@ -383,16 +383,18 @@ def _run_node(
     share = plan.shards[shard.node]
     pairs = planning.shard_rows(table, _planned_inputs(plan, deployment), share)
     units = (unit for unit in planning.units(pairs, layout) if (unit.line, unit.part) not in done)
-    base = Progress(done=len(done), units=share.units)
+    base = planning.progress_before(table, done)
+
+    def so_far(current: Progress) -> Progress:
+        return replace(current, done=current.done + base.done, failed=current.failed + base.failed, units=base.units)
 
     def report(current: Progress) -> None:
-        total = replace(current, done=current.done + base.done, units=base.units)
-        ledger.report(total)
-        on_progress(total)
+        ledger.report(so_far(current))
+        on_progress(so_far(current))
 
     job = NodeJob(
         units=units,
-        unit_count=share.units - len(done),
+        unit_count=base.units - base.done,
         model_folder=deployment.registry.fetch(model),
         model_file=model.model_file,
         binding=binding,
@@ -405,7 +407,7 @@ def _run_node(
     report(Progress())
     final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
     report(final)
-    return replace(final, done=final.done + base.done, units=base.units), sample
+    return so_far(final), sample
 
 
 def _planned_inputs(plan: planning.Plan, deployment: Deployment) -> InputList:
@@ -414,9 +416,10 @@ def _planned_inputs(plan: planning.Plan, deployment: Deployment) -> InputList:
     return InputList(deployment.storage, location, deployment.settings.allow_local_files, plan.input_etag)
 
 
-def _threads(deployment: Deployment, shard: Shard, at_once: int) -> int:
+def threads_of(spec: NodeSpec, at_once: int = 1) -> int:
+    """How many threads a node computes on: never more than its spec has CPUs, nor than its part of this machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(deployment.node_specs[shard.spec].cpu, cores // max(1, at_once)))
+    return max(1, min(spec.cpu, cores // max(1, at_once)))
 
 
 def _input_report(table: pl.DataFrame, attempt: int, *, finished: bool) -> InputReport:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +26,7 @@ from batch_pipeline.errors import (
     ServiceLocked,
 )
 from batch_pipeline.layout import OutputLayout
+from batch_pipeline.node_specs import NodeSpec
 from batch_pipeline.ownership import Owner, ProcessIdentity, claim
 from batch_pipeline_tests.places import EXPORTED, ROW, Place
 
@@ -136,12 +139,48 @@ def test_sources_with_one_file_name_do_not_overwrite_each_other(place):
         assert len(place.lines(f"infer-result/x.csv{suffix}_result.txt")) == count
 
 
+def test_a_share_link_written_with_other_escapes_is_the_same_source(place):
+    link = "https://127.0.0.1/others/a.csv?Signature=abc&Expires=1"
+    listing = place.root / "list.manifest"
+    listing.write_text(json.dumps({"source": link}) + "\n" + json.dumps({"source": link}).replace("/", "\\/") + "\n")
+    parameters = place.parameters(input_path=f"file://{listing}")
+    report = service.ingest(parameters, place.deployment, Owner("run", "flowers"))
+    assert (report.inputs, report.repeated) == (2, 1)
+
+
 def test_there_is_one_result_manifest_a_node_even_where_it_had_nothing(place):
     place.put("a.csv")
     place.run(node_count=4)
     assert [name for name in place.files() if name.startswith("infer-result-")] == [
         f"infer-result-{node}.manifest" for node in range(4)
     ]
+
+
+def test_progress_counts_inputs_not_the_parts_of_a_divided_csv(place):
+    big = place.put("big.csv", rows(300))
+    parameters = place.parameters(input_path=place.manifest(big, big, {"no": 1}), node_count=3, error_threshold=1)
+    owner = Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    shards = service.plan(parameters, place.deployment, owner)
+    assert sum(shard.units for shard in shards) == 3
+    for shard in shards:
+        service.infer(shard, place.deployment, owner)
+    progress = service.progress(parameters.output, place.deployment)
+    assert (progress.done, progress.failed, progress.units, progress.rows) == (3, 1, 3, 300)
+
+
+def test_a_manifest_that_is_not_there_is_refused_and_one_rewritten_meanwhile_fails(place):
+    with pytest.raises(InputMissing, match=r"none\.manifest: there is no such manifest"):
+        place.run(input_path=f"file://{place.root}/none.manifest")
+    assert not place.output.exists()
+    parameters = place.parameters(input_path=place.manifest(place.put("a.csv"), place.put("b.csv")))
+    owner = Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    place.manifest(place.put("b.csv"), place.put("a.csv"))
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    with pytest.raises(InputMissing, match="rewritten"):
+        service.infer(shard, place.deployment, owner)
+    assert not (place.output / "infer-result").exists()
 
 
 def test_an_empty_csv_has_an_empty_result(place):
@@ -228,6 +267,22 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert [report.progress.bytes_read > 0 for report in reports] == [False, True, False]
     assert service.publish(parameters, place.deployment, again).rows == 3003
+
+
+def test_a_node_computes_on_no_more_threads_than_its_spec_has_cpus():
+    one, many = NodeSpec("one", "", 1, 1), NodeSpec("many", "", 512, 1)
+    cores = service.threads_of(many)
+    assert cores == len(os.sched_getaffinity(0))
+    assert service.threads_of(one) == 1
+    assert service.threads_of(many, at_once=cores) == 1
+    assert service.threads_of(many, at_once=2 * cores) == 1
+
+
+def test_an_attempt_that_ended_before_its_table_was_written_is_run_again(place):
+    place.put("a.csv")
+    service.ingest(place.parameters(), place.deployment, Owner("run", "flowers", dead_process()))
+    (place.output / "_batch/plan/inputs.parquet").unlink()
+    assert place.run("second").state == "finished"
 
 
 def test_a_result_that_was_removed_is_made_again(place):
@@ -368,7 +423,7 @@ _FILE_API = {
 
 def dead_process() -> ProcessIdentity:
     current = ProcessIdentity.current()
-    return ProcessIdentity(current.host, current.boot, current.pid, "0")
+    return dataclasses.replace(current, started="0")
 
 
 def test_a_live_holder_is_not_disturbed(place):
@@ -386,6 +441,14 @@ def test_a_dead_holders_lock_is_taken_at_once(place):
     layout = OutputLayout(place.parameters().output)
     claim(place.deployment.storage, layout, Owner("holder", "flowers", dead_process()))
     assert place.run("second").state == "finished"
+
+
+def test_a_process_of_another_container_of_this_host_is_unknown():
+    current = ProcessIdentity.current()
+    assert current.state() == "alive"
+    assert dead_process().state() == "gone"
+    assert dataclasses.replace(current, namespace="pid:[1]").state() == "unknown"
+    assert dataclasses.replace(dead_process(), namespace="pid:[1]").state() == "unknown"
 
 
 def test_an_unknown_holder_is_waited_for(tmp_path):
@@ -418,11 +481,23 @@ def test_deleting_results_leaves_what_is_not_the_services(place):
 
 
 def test_environment_reaches_the_node_and_does_not_leak(place, monkeypatch):
-    import os
-
     place.put("a.csv")
     monkeypatch.setenv("SECRET_OF_DEPLOYMENT", "s3cret")
-    place.run(environment={"PLAIN": "value", "TOKEN": {"env": "SECRET_OF_DEPLOYMENT"}})
+    parameters = place.parameters(environment={"PLAIN": "value", "TOKEN": {"env": "SECRET_OF_DEPLOYMENT"}})
+    owner = Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    told = []
+    # The first progress is told before the model is loaded, the last after its answers.
+    service.infer(
+        shard,
+        place.deployment,
+        owner,
+        lambda now: told.append((now.done, os.environ.get("PLAIN"), os.environ.get("TOKEN"))),
+    )
+    assert told[0] == (0, "value", "s3cret")
+    assert told[-1] == (1, "value", "s3cret")
+    service.publish(parameters, place.deployment, owner)
     assert "PLAIN" not in os.environ
     assert "TOKEN" not in os.environ
     records = b"".join(path.read_bytes() for path in (place.output / "_batch").rglob("*") if path.is_file())

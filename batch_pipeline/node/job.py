@@ -72,6 +72,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     units: int = 0
+    """Inputs in all: a divided CSV counts once, by its first part."""
     rows: int = 0
     failed_rows: int = 0
     bytes_read: int = 0
@@ -83,6 +84,7 @@ class NodeJob:
 
     units: Iterable[Unit]
     unit_count: int
+    """Inputs among `units`: a divided CSV counts once, by its first part."""
     model_folder: Path
     """The model package on the local disk, digest verified."""
     model_file: str

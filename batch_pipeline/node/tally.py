@@ -37,6 +37,9 @@ class Tally:
             )
 
     def unit(self, outcome: UnitResult | UnitError) -> None:
+        """One more unit is done. A divided CSV counts once, by its first part."""
+        if outcome.part:
+            return
         with self._lock:
             failed = isinstance(outcome, UnitError)
             self._progress = replace(

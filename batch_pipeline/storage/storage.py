@@ -91,7 +91,8 @@ class Storage:
         """Make `target` of the parts' bytes, in order, copied inside the store. No bytes at all make an empty object.
 
         Only parts under 5 MiB, and at most 5 MiB at the head of a part that follows one, pass through here.
-        Raises PreconditionFailed where a part given as ObjectInfo has been replaced since.
+        Raises PreconditionFailed where a part given as ObjectInfo has been replaced since, as far as the store looks:
+        Ceph takes a part of 5 MiB and more as it then is.
         """
         infos = [part if isinstance(part, ObjectInfo) else self.head(part) for part in parts]
         if any(info.location.scheme != target.scheme for info in infos):

@@ -72,6 +72,17 @@ def test_a_missing_provider_fails_the_node_and_says_what_is_there(save: Save) ->
         assert word in failed.value.message
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_computes_on_so_many_threads_as_it_is_told(save: Save, threads: int) -> None:
+    path = doubling(save, None)
+    before = len(list(Path("/proc/self/task").iterdir()))
+    engine = OnnxEngine(path, threads=threads, providers=CPU, outputs=["y"])
+    # The caller's own thread is one of them.
+    assert len(list(Path("/proc/self/task").iterdir())) - before == threads - 1
+    assert engine.run({"x": np.ones((1, 2), np.float32)})["y"].tolist() == [[2, 2]]
+
+
 @pytest.mark.parametrize("batch", [None, 1, 4])
 @pytest.mark.parametrize("rows", [1, 3, 4, 9])
 def test_a_fixed_batch_is_honoured_and_padding_dropped(save: Save, batch: int | None, rows: int) -> None:
@@ -108,18 +119,22 @@ def test_no_rows_are_answered_without_a_call(save: Save) -> None:
         assert batching.submit({"x": np.empty((0, 2), np.float32)}, 0).result().outputs == {}
 
 
-def test_outputs_that_fit_no_rows_fail_the_node(save: Save) -> None:
+def test_outputs_that_fit_no_row_fail_the_node(save: Save) -> None:
     value = helper.make_tensor_value_info
     path = save(
-        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+        [helper.make_node("Concat", ["x", "x"], ["y"], axis=0)],
         [value("x", TensorProto.FLOAT, [None, 2])],
-        [value("y", TensorProto.FLOAT, [])],
+        [value("y", TensorProto.FLOAT, [None, 2])],
     )
     engine = OnnxEngine(path, threads=1, providers=CPU, outputs=["y"])
     with pytest.raises(NodeFailed, match="output 'y'"):
-        answer_rows(engine, BatchRule(most=4), {"x": np.ones((3, 2), np.float32)}, 3)
-    alone = answer_rows(engine, BatchRule(most=4), {"x": np.ones((1, 2), np.float32)}, 1)
-    assert alone.outputs["y"].tolist() == [2.0]
+        answer_rows(engine, BatchRule(most=4, ranks={"y": 2}), {"x": np.ones((3, 2), np.float32)}, 3)
+
+
+def test_a_row_that_fails_is_not_printed_too(save: Save, capfd: pytest.CaptureFixture[str]) -> None:
+    engine = OnnxEngine(picky(save), threads=1, providers=CPU, outputs=["word"])
+    assert list(answer_rows(engine, BatchRule(most=4), {"i": np.array([0, 9])}, 2).failed) == [1]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_wrong_input_is_the_batchs_fault_not_the_nodes(save: Save) -> None:
