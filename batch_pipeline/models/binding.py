@@ -84,7 +84,7 @@ class Binding:
     file: FileInput | None
     """For `file`: the one ONNX input."""
     batch: int | None
-    """The fixed batch size of the ONNX inputs, None where it is free."""
+    """Rows in each run of the model, None where they are free; see `request_binding.fixed_batch`."""
     response: tuple[ResponseLeaf, ...]
     classification: bool
     """`image_classification`: the one response leaf holds the class scores, the answer is label and scores."""
@@ -112,6 +112,8 @@ def try_to_bind(
     columns: tuple[ColumnsInput, ...] = ()
     response: tuple[ResponseLeaf, ...] = ()
     file = request_binding.bind_file(onnx, problems) if api.kind == "file" else None
+    batch = request_binding.fixed_batch(onnx, file, problems)
+    outputs = response_binding.with_batch(onnx.outputs, batch)
     try:
         if api.kind == "json":
             leaves, columns = request_binding.bind_columns(api, onnx, problems)
@@ -120,12 +122,12 @@ def try_to_bind(
     try:
         labels = labels if api.labels is None else label_rules.parse(api.labels, "labels")
         if config.classifies_images:
-            response = response_binding.bind_scores(api, onnx.outputs, labels, problems)
+            response = response_binding.bind_scores(api, outputs, labels, problems)
         else:
-            response = response_binding.bind_response(api, onnx.outputs, problems)
+            response = response_binding.bind_response(api, outputs, problems)
     except ModelRefused as error:
         problems.append(error.message)
-    batch = request_binding.fixed_batch(onnx, file, problems)
+    batch = batch or response_binding.one_row_a_run(response, outputs)
     if problems:
         return None, problems
     return Binding(api.kind, leaves, columns, file, batch, response, config.classifies_images, labels), []

@@ -112,8 +112,8 @@ def _chosen(api: Api, onnx: OnnxModel, request: tuple[Leaf, ...], problems: list
     if not said and len(onnx.inputs) == 1 and _width_fits(onnx.inputs[0], len(request)):
         return {onnx.inputs[0].name: tuple(range(len(request)))}
     if not said and len(onnx.inputs) == 1:
-        has = f"{len(request)} value{'s' if len(request) > 1 else ''}"
-        problems.append(f"request: {has} do not fit the ONNX input {describe(onnx.inputs)}")
+        has = f"{len(request)} values do" if len(request) > 1 else "1 value does"
+        problems.append(f"request: {has} not fit the ONNX input {describe(onnx.inputs)}")
         return {}
     return said | by_name
 

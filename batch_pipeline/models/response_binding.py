@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from batch_pipeline.errors import ModelRefused
@@ -66,6 +66,20 @@ def bind_scores(
     if labels is not None and scores.shape[1] not in (None, len(labels)):
         problems.append(f"labels: there are {len(labels)}, but the ONNX output {describe((scores,))} needs one a class")
     return (ResponseLeaf(("scores",), scores.name, "array", "number"),)
+
+
+def with_batch(outputs: tuple[Tensor, ...], batch: int | None) -> tuple[Tensor, ...]:
+    """The outputs as a run gives them: a model of one row may leave the batch dimension out and say [K] for [1, K]."""
+    left_out = [batch == 1 and len(one.shape) == 1 and one.shape[0] not in (None, 1) for one in outputs]
+    return tuple(
+        replace(one, shape=(1, *one.shape)) if out else one for one, out in zip(outputs, left_out, strict=True)
+    )
+
+
+def one_row_a_run(response: tuple[ResponseLeaf, ...], outputs: tuple[Tensor, ...]) -> int | None:
+    """1 where an output that is used has a first dimension of fixed size, so that it cannot hold several rows."""
+    used = {leaf.output for leaf in response}
+    return 1 if any(one.name in used and one.shape and one.shape[0] is not None for one in outputs) else None
 
 
 def wanted_leaves(schema: Schema | None, maps: frozenset[str] = frozenset()) -> tuple[Wanted, ...]:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from batch_pipeline.errors import NodeFailed
 from batch_pipeline.models.binding import Binding, Path, ResponseLeaf
+from batch_pipeline.models.schema import json_path
 from batch_pipeline.node.classes import classified
 from batch_pipeline.node.engine import Outputs
 from batch_pipeline.node.leaf_texts import joined, texts_of
@@ -32,7 +34,11 @@ def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> pl.Series:
     value = outputs[leaf.output]
     if not isinstance(value, list):
         if leaf.form == "scalar":
-            value = value.reshape(len(value), -1)[:, 0]
+            value = value.reshape(len(value), -1)
+            if value.shape[1:] != (1,):
+                what = f"the model's output {leaf.output!r} has {value.shape[1]} values a row"
+                raise NodeFailed(f"{what}, where the response has one value, {json_path(leaf.path)}")
+            value = value[:, 0]
         elif leaf.form == "any" and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
     return texts_of(value, leaf.type)

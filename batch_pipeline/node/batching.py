@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class _NotByRow(Exception):
+    """The outputs of several rows together have no entry a row: the rows have to go one by one."""
+
+
 @dataclass
 class Answered:
     """The outputs of a piece's good rows, in order, and why each of the others has none (by position in the piece)."""
@@ -118,7 +122,7 @@ class BatchingEngine:
 
 
 def answer_rows(engine: Engine, rule: BatchRule, inputs: Mapping[str, Array], rows: int) -> Answered:
-    """Every row's answer or reason, in batches as the rule has it. Raises NodeFailed for outputs that fit no rows."""
+    """Every row's answer or reason, in batches as the rule has it. Raises NodeFailed for outputs that fit no row."""
     parts: list[Outputs] = []
     failed: dict[int, str] = {}
     step = rule.fixed or rule.most
@@ -141,6 +145,10 @@ def _bisect(
     """Halves a batch that fails until only the guilty rows are left out."""
     try:
         parts.append(_call(engine, rule, inputs, rows))
+    except _NotByRow:
+        for start in range(rows):
+            part = {name: array[start : start + 1] for name, array in inputs.items()}
+            _bisect(engine, rule, part, 1, offset + start, parts, failed)
     except BatchFailed as error:
         if rows == 1:
             failed[offset] = str(error)
@@ -171,8 +179,8 @@ def _of_rows(name: str, value: Any, rule: BatchRule, rows: int, called: int) -> 
     if called == 1 and (value.ndim == 0 or value.ndim + 1 == wanted or (wanted is None and len(value) != 1)):
         value = value[None]
     if value.ndim == 0 or len(value) != called:
-        shape = list(value.shape)
-        raise NodeFailed(f"the model's output {name!r} has shape {shape} for {called} rows; one entry a row is needed")
+        what = f"the model's output {name!r} has shape {list(value.shape)} for {called} rows; one entry a row is needed"
+        raise NodeFailed(what) if called == 1 or rule.fixed else _NotByRow
     return value[:rows]
 
 

@@ -46,7 +46,7 @@ class OnnxEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = max(1, threads)
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is raised would be printed too, once for every row that fails
         self._refusals = ERRORS
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))

@@ -1,0 +1,81 @@
+"""Graphs of awkward shapes: every row's answer is what the model gives for that row alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import parser
+
+from batch_pipeline.errors import NodeFailed
+from batch_pipeline_tests.node.jobs import job, result, run, unit
+
+TWO = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}
+ROWS = [[1.0, 2.0], [3.5, -4.0], [0.5, 0.25], [7.0, 9.0], [2.0, 2.0]]
+SUM = "y = ReduceSum<keepdims=0>(x)"
+BY_ROW = "axis = Constant<value = int64[1] {1}>() y = ReduceSum<keepdims=0>(x, axis)"
+BY_COLUMN = "axis = Constant<value = int64[1] {0}>() y = ReduceSum<keepdims=0>(x, axis)"
+IN_ONE_ROW = "shape = Constant<value = int64[2] {1, -1}>() y = Reshape(x, shape)"
+
+
+def model(folder: Path, takes: str, gives: str, body: str) -> Path:
+    text = f'<ir_version: 8, opset_import: ["": 17]> g ({takes} x) => ({gives} y) {{ {body} }}'
+    path = folder / "odd.onnx"
+    onnx.save(parser.parse_model(text), path)
+    return path
+
+
+def response(leaf: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"out": leaf}}
+
+
+def served(folder: Path, path: Path, leaf: dict[str, Any] | None = None) -> list[Any]:
+    source = folder / "a.csv"
+    source.write_text("".join(f"{a},{b}\n" for a, b in ROWS))
+    schema = None if leaf is None else response(leaf)
+    run(job(path, folder / "m", [unit(source)], request=TWO, response=schema))
+    return [json.loads(line)["y" if leaf is None else "out"] for line in result(source).splitlines()]
+
+
+def alone(path: Path, row: list[float]) -> Any:
+    (found,) = ort.InferenceSession(path).run(None, {"x": np.array([row], np.float32)})
+    return found
+
+
+@pytest.mark.parametrize("body", [SUM, BY_ROW, BY_COLUMN, IN_ONE_ROW])
+@pytest.mark.parametrize("gives", ["float", "float[1]", "float[2]", "float[1, 1]", "float[1, K]", "float[N]"])
+def test_outputs_without_a_dimension_for_the_rows(tmp_path: Path, body: str, gives: str) -> None:
+    try:
+        path = model(tmp_path, "float[N, 2]", gives, body)
+        expected = [alone(path, row) for row in ROWS]
+    except (onnx.checker.ValidationError, RuntimeError, ort.capi.onnxruntime_pybind11_state.Fail):
+        pytest.skip("the graph's own shapes contradict this")
+    for found, one in zip(served(tmp_path, path), expected, strict=True):
+        assert np.ravel(found).tolist() == np.ravel(one).tolist()
+
+
+@pytest.mark.parametrize("batch", ["1", "8", "N"])
+def test_fixed_batches(tmp_path: Path, batch: str) -> None:
+    path = model(tmp_path, f"float[{batch}, 2]", f"float[{batch}, 2]", "y = Neg(x)")
+    assert served(tmp_path, path) == [[-a, -b] for a, b in ROWS]
+
+
+def test_a_model_of_one_row_may_leave_the_batch_dimension_out(tmp_path: Path) -> None:
+    path = model(tmp_path, "float[1, 2]", "float[2]", "y = Squeeze(x)")
+    assert served(tmp_path, path, {"type": "array", "items": {"type": "number"}}) == ROWS
+
+
+def test_more_values_than_the_response_has_room_for_fail_the_node(tmp_path: Path) -> None:
+    path = model(
+        tmp_path,
+        "float[N, 2]",
+        "float[N, K]",
+        "keep = Constant<value = bool[2] {1, 1}>() y = Compress<axis=1>(x, keep)",
+    )
+    with pytest.raises(NodeFailed, match=r"output 'y' has 2 values a row.*one value, out"):
+        served(tmp_path, path, {"type": "number"})
