@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
@@ -15,10 +14,13 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import make_new_run_id
 
 from batch_pipeline.orchestration.config import to_run_config
+from batch_pipeline.orchestration.holders import holder_tag
 from batch_pipeline.orchestration.names import DEFINITIONS_ATTRIBUTE, DEFINITIONS_MODULE, JOB, LOCATION, PARTITION
 from batch_pipeline.orchestration.tags import service_tags
+from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters
 
 
@@ -29,14 +31,16 @@ def reconstructable_job() -> ReconstructableJob:
 
 
 def create_run(
-    instance: dg.DagsterInstance, parameters: ServiceParameters, tags: Mapping[str, str] | None = None
+    instance: dg.DagsterInstance, parameters: ServiceParameters, holder: ProcessIdentity | None = None
 ) -> DagsterRun:
-    """A new run of the service named in the parameters, not started."""
-    job = reconstructable_job()
+    """A new run of the service named in the parameters, not started. `holder` is the process that will execute it."""
+    job, run_id = reconstructable_job(), make_new_run_id()
+    held = holder_tag(holder, run_id) if holder is not None else {}
     return instance.create_run_for_job(
         job.get_definition(),
+        run_id=run_id,
         run_config=to_run_config(parameters),
-        tags={PARTITION: parameters.name or "", **service_tags(parameters), **(tags or {})},
+        tags={PARTITION: parameters.name or "", **service_tags(parameters), **held},
         remote_job_origin=_remote_origin(),
         job_code_origin=job.get_python_origin(),
     )

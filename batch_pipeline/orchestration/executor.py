@@ -46,7 +46,7 @@ class LocalExecutor(Executor):
         """The events of the run, step by step."""
         instance = plan_context.instance
         end_dead_runs(instance)
-        instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current()))
+        instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
         with ExitStack() as stack:
             stack.enter_context(_without_main())
             stack.enter_context(_stopping(instance, plan_context.run_id))

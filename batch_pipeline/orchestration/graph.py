@@ -26,8 +26,8 @@ GROUP = "batch_service"
 
 _DESCRIPTIONS = {
     INPUT_MANIFEST: "The input list of the service: a manifest, or the objects of a folder.",
-    INFERENCE_RESULTS: "One result object per input, under infer-result/ in the output folder.",
-    OUTPUT_MANIFEST: "infer-result-<node>.manifest and infer-error-<node>.manifest: what came of every input.",
+    INFERENCE_RESULTS: "One result object per input, under `infer-result/` in the output folder.",
+    OUTPUT_MANIFEST: "`infer-result-0.manifest` … for every node, `infer-error-0.manifest` … where inputs failed.",
 }
 
 

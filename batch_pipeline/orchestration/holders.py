@@ -21,14 +21,17 @@ IN_PROGRESS = (
 _GONE = "The process that executed this run ended without a word; what it finished is kept. Run the service again."
 
 
-def holder_tag(process: ProcessIdentity) -> dict[str, str]:
-    return {TAG_HOLDER: json.dumps(asdict(process))}
+def holder_tag(process: ProcessIdentity, run_id: str) -> dict[str, str]:
+    return {TAG_HOLDER: json.dumps({"run": run_id, **asdict(process)})}
 
 
 def holder_of(run: DagsterRun) -> ProcessIdentity | None:
-    """The process that executes the run, or None where none has said so."""
-    text = run.tags.get(TAG_HOLDER)
-    return ProcessIdentity(**json.loads(text)) if text else None
+    """The process that executes the run, or None where none has said so.
+
+    A re-execution has its parent's tags from the start: what they say of another run is not believed.
+    """
+    record = json.loads(run.tags.get(TAG_HOLDER, "{}"))
+    return ProcessIdentity(**record) if record.pop("run", None) == run.run_id else None
 
 
 def owner_of(run: DagsterRun, service: str) -> Owner:

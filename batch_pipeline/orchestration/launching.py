@@ -11,13 +11,13 @@ from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import InvalidSettings
-from batch_pipeline.orchestration.admission import refuse_above_limit, refuse_if_busy
+from batch_pipeline.orchestration.admission import as_admitted, refuse_above_limit, refuse_if_busy
 from batch_pipeline.orchestration.code_location import create_run
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
-from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
+from batch_pipeline.orchestration.holders import end_dead_runs
 from batch_pipeline.orchestration.instance import open_instance
-from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.states import State, state_of
 from batch_pipeline.ownership import ProcessIdentity
@@ -41,7 +41,11 @@ class Launched:
 
     @property
     def message(self) -> str:
-        return self.error.message if self.error is not None else ""
+        """Why it failed, and how to run it again by name where that may help; on one line."""
+        if self.error is None:
+            return ""
+        again = "" if self.refused else f". To run it again: batch-pipeline services run {self.service}"
+        return self.error.message + again
 
     @property
     def refused(self) -> bool:
@@ -53,24 +57,30 @@ def launch(
     parameters: ServiceParameters,
     *,
     wait: bool,
+    overwrite: bool = False,
     instance: dg.DagsterInstance | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Launched:
     """Deploy the service; with `wait` here, with no daemon, else on the queue of the instance.
+
+    With `overwrite` this run starts over where the service was run before with something else; the service's own
+    parameters say nothing of it.
 
     `on_progress` is called from another thread now and then while this process waits. A service that started and
     failed is no exception: see `Launched.error`. Raises `Refused`, and then there is neither partition nor run.
     """
     if instance is None:
         with open_instance(quiet=wait) as ours:
-            return launch(parameters, wait=wait, instance=ours, on_progress=on_progress)
+            return launch(parameters, wait=wait, overwrite=overwrite, instance=ours, on_progress=on_progress)
     if not wait and not isinstance(instance.run_coordinator, QueuedRunCoordinator):
         raise InvalidSettings("the instance has no run queue: remove run_coordinator from its dagster.yaml, or wait")
     deployment = DeploymentResource().get()
     end_dead_runs(instance)
-    parameters = _admitted(parameters, instance, deployment)
+    parameters = _admitted(parameters, instance, deployment, overwrite=overwrite)
     # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.
-    run = create_run(instance, parameters, holder_tag(ProcessIdentity.current()) if wait else None)
+    run = create_run(instance, parameters, ProcessIdentity.current() if wait else None)
+    if overwrite:
+        instance.add_run_tags(run.run_id, {TAG_OVERWRITE: run.run_id})
     instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
     if not wait:
         return _launched(parameters, enqueue(instance, run), None)
@@ -83,7 +93,9 @@ def enqueue(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRun:
     return instance.submit_run(run.run_id, workspace=cast("Any", None))
 
 
-def _admitted(parameters: ServiceParameters, instance: dg.DagsterInstance, deployment: Deployment) -> ServiceParameters:
+def _admitted(
+    parameters: ServiceParameters, instance: dg.DagsterInstance, deployment: Deployment, *, overwrite: bool
+) -> ServiceParameters:
     """The parameters, with a name. Raises `Refused` for everything that can be known before there is a run."""
     from batch_pipeline import service
 
@@ -95,7 +107,7 @@ def _admitted(parameters: ServiceParameters, instance: dg.DagsterInstance, deplo
         refuse_if_busy(instance, name)
     else:
         refuse_above_limit(len(existing), deployment.settings)
-    service.check(parameters, deployment)
+    service.check(as_admitted(parameters, overwrite=overwrite), deployment)
     return parameters
 
 

@@ -60,17 +60,15 @@ def of_node(report: NodeReport) -> Metadata:
 
 def of_results(parameters: ServiceParameters, summary: Summary, mapping: MappingReport) -> Metadata:
     """The counts over the whole ledger, where the results are, and a few of them."""
-    metadata: Metadata = {
+    return {
         "results": dg.MetadataValue.path(f"{parameters.output_path}infer-result/"),
-        **of_mapping(mapping),
+        **({"sample": table(summary.sample)} if summary.sample else {}),
         **_counts(summary),
         "bytes": summary.size,
         "seconds": round(summary.seconds, 3),
         **_rates(summary.seconds, inputs=summary.succeeded, rows=summary.rows),
+        **of_mapping(mapping),
     }
-    if summary.sample:
-        metadata["sample"] = table(summary.sample)
-    return metadata
 
 
 def of_manifests(parameters: ServiceParameters, summary: Summary) -> Metadata:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The deployment, read from the environment of the process that asks. Tests put another in its place."""
+    """The deployment: its settings are environment variables."""
 
     def get(self) -> "Deployment":
         """Raises `InvalidSettings`."""

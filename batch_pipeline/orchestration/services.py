@@ -54,8 +54,8 @@ class Service:
         return str((self.parameters or {}).get("model", ""))
 
     @property
-    def nodes(self) -> int:
-        return int((self.parameters or {}).get("node_count", 1))
+    def nodes(self) -> int | None:
+        return int(self.parameters.get("node_count", 1)) if self.parameters is not None else None
 
     @property
     def output_path(self) -> str:
@@ -99,9 +99,7 @@ def run_service(
 ) -> Launched:
     """Run it again with its recorded parameters, as a new run. Raises `Refused`."""
     parameters = recorded_parameters(instance, name)
-    if overwrite:
-        parameters = parameters.model_copy(update={"if_changed": "overwrite"})
-    return launch(parameters, wait=wait, instance=instance, on_progress=on_progress)
+    return launch(parameters, wait=wait, overwrite=overwrite, instance=instance, on_progress=on_progress)
 
 
 def stop_service(instance: dg.DagsterInstance, name: str) -> None:
@@ -206,8 +204,11 @@ def _service(name: str, record: RunRecord | None, deployment: Deployment) -> Ser
 def _counts(
     run: DagsterRun, state: State, config: dict[str, Any], deployment: Deployment
 ) -> tuple[int | None, int | None]:
-    """Inputs, and inputs done: from the run's tags once it has published, else from storage."""
-    if TAG_INPUTS in run.tags:
+    """Inputs, and inputs done: from the run's tags once it has published, else from storage.
+
+    A re-execution that has not ended still has the tags of its parent.
+    """
+    if TAG_INPUTS in run.tags and state not in ACTIVE:
         return int(run.tags[TAG_INPUTS]), int(run.tags[TAG_INPUTS_DONE])
     if state == "deploying":
         return None, None

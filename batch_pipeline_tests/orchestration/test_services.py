@@ -7,10 +7,19 @@ import sys
 
 import dagster as dg
 import pytest
+from dagster._core.execution.api import execute_run
 
-from batch_pipeline.errors import InvalidParameters, Refused, ServiceBusy, ServiceNotFound
+from batch_pipeline.cli import run
+from batch_pipeline.errors import (
+    InvalidParameters,
+    OutputRefused,
+    Refused,
+    ServiceBusy,
+    ServiceChanged,
+    ServiceNotFound,
+)
 from batch_pipeline.orchestration import services
-from batch_pipeline.orchestration.code_location import create_run
+from batch_pipeline.orchestration.code_location import create_run, reconstructable_job
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
@@ -31,7 +40,7 @@ def started(instance, parameters, process):
     """A run as a process leaves it that was killed."""
     run = create_run(instance, parameters)
     instance.add_dynamic_partitions(SERVICE, [parameters.name])
-    instance.add_run_tags(run.run_id, holder_tag(process))
+    instance.add_run_tags(run.run_id, holder_tag(process, run.run_id))
     for kind in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.PIPELINE_START):
         instance.report_dagster_event(dg.DagsterEvent(kind.value, run.job_name), run.run_id)
     return run
@@ -132,10 +141,24 @@ def test_a_run_whose_process_is_gone_has_failed_and_gives_its_pool_slot_back(ins
 
 
 def test_a_run_whose_process_went_before_it_started_has_failed_too(instance, place):
-    create_run(instance, place.parameters(), holder_tag(gone()))
+    create_run(instance, place.parameters(), gone())
     instance.add_dynamic_partitions(SERVICE, ["flowers"])
     assert services.show_service(instance, "flowers").state == "failed"
     assert services.delete_service(instance, "flowers") == 0
+
+
+def test_a_re_execution_is_not_taken_for_its_parent(instance, place):
+    """Dagster gives it all of its parent's tags, of which the holder's process is gone."""
+    parent = started(instance, place.parameters(), gone())
+    instance.add_run_tags(parent.run_id, {"batch_pipeline/inputs": "2", "batch_pipeline/inputs_done": "2"})
+    assert end_dead_runs(instance) == [parent.run_id]
+    child = create_run(instance, place.parameters())
+    instance.add_run_tags(child.run_id, instance.get_run_by_id(parent.run_id).tags)
+    for kind in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.PIPELINE_START):
+        instance.report_dagster_event(dg.DagsterEvent(kind.value, child.job_name), child.run_id)
+    assert end_dead_runs(instance) == []
+    shown = services.show_service(instance, "flowers")
+    assert (shown.run_id, shown.state, shown.inputs_done) == (child.run_id, "running", None)
 
 
 def test_a_run_whose_process_lives_or_is_elsewhere_is_left_alone(instance, place):
@@ -157,3 +180,56 @@ def test_each_partition_has_its_services_recorded_parameters(instance, place, tm
     default.write_text("name: demo\nmodel: iris\n")
     monkeypatch.setenv("BATCH_PIPELINE_LAUNCHPAD_CONFIG", str(default))
     assert run_config_of_service("new") == {"ops": {"batch_service": {"config": {"model": "iris"}}}}
+
+
+def test_starting_over_is_told_to_one_run_and_not_recorded(instance, place):
+    launch(place.parameters(), wait=True, instance=instance)
+    changed = launch(place.parameters(join_input=True), wait=True, overwrite=True, instance=instance)
+    assert changed.state == "finished"
+    assert services.recorded_parameters(instance, "flowers").if_changed == "refuse"
+    place.put("c.csv")
+    with pytest.raises(ServiceChanged, match="the input list changed"):
+        services.run_service(instance, "flowers", wait=True)
+    again = services.run_service(instance, "flowers", wait=True, overwrite=True)
+    assert (again.state, len(place.lines("infer-result-0.manifest"))) == ("finished", 3)
+
+
+def test_a_queued_run_knows_that_it_may_start_over(instance, place):
+    launch(place.parameters(), wait=True, instance=instance)
+    queued = launch(place.parameters(join_input=True), wait=False, overwrite=True, instance=instance)
+    # As the daemon does.
+    execute_run(reconstructable_job(), instance.get_run_by_id(queued.run_id), instance)
+    assert services.show_service(instance, "flowers").state == "finished"
+    assert services.recorded_parameters(instance, "flowers").if_changed == "refuse"
+
+
+def test_a_service_that_always_starts_over_keeps_that(instance, place):
+    launch(place.parameters(if_changed="overwrite"), wait=True, instance=instance)
+    place.put("c.csv")
+    assert services.run_service(instance, "flowers", wait=True).state == "finished"
+    assert services.recorded_parameters(instance, "flowers").if_changed == "overwrite"
+
+
+def test_a_partition_that_never_ran_is_new(instance, place, capsys):
+    instance.add_dynamic_partitions(SERVICE, ["by-hand"])
+    assert run(["services", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[:4] == ["by-hand", "new", "", ""]
+    assert run(["services", "show", "by-hand"]) == 0
+    assert run(["services", "show", "by-hand", "--json"]) == 0
+    for command in (["stop", "by-hand"], ["run", "by-hand"], ["describe", "by-hand", "text"]):
+        assert run(["services", *command]) == 2
+    assert run(["services", "delete", "by-hand"]) == 0
+    assert services.list_services(instance) == []
+
+
+def test_a_service_without_a_name_says_how_to_run_it_again(instance, place):
+    place.put("notes.txt", "no csv")
+    nameless = place.parameters().model_copy(update={"name": None})
+    failed = launch(nameless, wait=True, instance=instance)
+    assert failed.message.endswith(f". To run it again: batch-pipeline services run {failed.service}")
+    assert "infer-error-*.manifest" in failed.message
+    with pytest.raises(OutputRefused, match=rf"deploy it by its name \(--name {failed.service}\)"):
+        launch(nameless, wait=True, instance=instance)
+    (place.root / "in/notes.txt").unlink()
+    (place.root / "in/notes.txt.csv").write_text("1,2,3,4\n")
+    assert services.run_service(instance, failed.service, wait=True, overwrite=True).state == "finished"
