@@ -46,8 +46,6 @@ class BatchRule:
     fixed: int | None = None
     whole: bool = False
     """The input has no batch dimension: one piece is one call."""
-    alone: bool = False
-    """Pieces are not joined: their arrays differ in type."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Dimensions each output has with its batch dimension, where known: a model of one row may leave it out."""
 
@@ -100,7 +98,7 @@ class BatchingEngine:
         if first is None:
             return [], True
         pieces, rows = [first], first.rows
-        while not (self._rule.whole or self._rule.alone) and rows < (self._rule.fixed or self._rule.most):
+        while not self._rule.whole and rows < (self._rule.fixed or self._rule.most):
             try:
                 piece = self._waiting.get_nowait()
             except queue.Empty:
@@ -112,6 +110,17 @@ class BatchingEngine:
         return pieces, False
 
     def _answer(self, pieces: list[_Piece]) -> list[Answered]:
+        """Pieces that can be joined go as one; images of free size, and bytes, may differ from one to the next."""
+        alike: dict[object, list[int]] = {}
+        for number, piece in enumerate(pieces):
+            kind = tuple((name, array.shape[1:], array.dtype) for name, array in piece.inputs.items())
+            alike.setdefault(kind, []).append(number)
+        answers = dict[int, Answered]()
+        for numbers in alike.values():
+            answers.update(zip(numbers, self._answer_joined([pieces[number] for number in numbers]), strict=True))
+        return [answers[number] for number in range(len(pieces))]
+
+    def _answer_joined(self, pieces: list[_Piece]) -> list[Answered]:
         if len(pieces) == 1:
             return [answer_rows(self._engine, self._rule, pieces[0].inputs, pieces[0].rows)]
         import numpy as np
@@ -192,7 +201,8 @@ def _joined(parts: list[Outputs]) -> Outputs:
     joined: Outputs = {}
     for name, first in parts[0].items():
         values = [part[name] for part in parts]
-        joined[name] = list(chain(*values)) if isinstance(first, list) else np.concatenate(values)
+        alike = not isinstance(first, list) and len({value.shape[1:] for value in values}) == 1
+        joined[name] = np.concatenate(values) if alike else list(chain(*values))
     return joined
 
 

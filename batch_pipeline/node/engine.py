@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Outputs = dict[str, Any]
-"""By output name: an array, or a list of dicts (a ZipMap), one a row."""
+"""By output name: an array, or a list with a dict (a ZipMap) or an array of its own size for each row."""
 
 INSTALL = {
     "CUDAExecutionProvider": "onnxruntime-gpu in place of onnxruntime, and the CUDA and cuDNN libraries it names",

@@ -22,7 +22,7 @@ _ESCAPED = r'["\\\x00-\x1f]'
 
 
 def texts_of(value: Any, wanted: BasicType | None) -> pl.Series:
-    """`value`: an array whose first dimension is the rows, or a list of dicts."""
+    """`value`: an array whose first dimension is the rows, or a list of dicts or arrays."""
     import polars as pl
 
     if isinstance(value, list) or 0 in value.shape:

@@ -47,4 +47,4 @@ def batch_rule(binding: Binding) -> BatchRule:
     whole = raw and file is not None and file.tensor.element != "string"
     ranks = {"scalar": None, "array": 2, "matrix": 3}
     ranked = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
-    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, raw, ranked)
+    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, ranked)

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import parser
+from PIL import Image
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline_tests.node.jobs import job, result, run, unit
@@ -68,6 +69,30 @@ def test_fixed_batches(tmp_path: Path, batch: str) -> None:
 def test_a_model_of_one_row_may_leave_the_batch_dimension_out(tmp_path: Path) -> None:
     path = model(tmp_path, "float[1, 2]", "float[2]", "y = Squeeze(x)")
     assert served(tmp_path, path, {"type": "array", "items": {"type": "number"}}) == ROWS
+
+
+def test_answers_of_different_lengths(tmp_path: Path) -> None:
+    body = """
+        zero = Constant<value = int64 {0}>() one = Constant<value = int64 {1}>() axis = Constant<value = int64[1] {0}>()
+        n = Squeeze(x) steps = Range(zero, n, one) y = Unsqueeze(steps, axis)
+    """
+    path = model(tmp_path, "int64[1]", "int64[1, K]", body)
+    source = tmp_path / "a.csv"
+    source.write_text("3\n0\nno\n1\n")
+    run(job(path, tmp_path / "m", [unit(source)], request={"type": "integer"}))
+    answers = [json.loads(line) for line in result(source).splitlines()]
+    assert [answer.get("y") for answer in answers] == [[0, 1, 2], [], None, [0]]
+
+
+def test_images_of_different_sizes(tmp_path: Path) -> None:
+    path = model(tmp_path, "float[N, 3, H, W]", "float[N]", "y = ReduceMean<axes=[1, 2, 3], keepdims=0>(x)")
+    sources = [tmp_path / f"{number}.png" for number in range(100)]
+    for number, source in enumerate(sources):
+        Image.new("RGB", (5 + number % 7, 5 + number % 3), (number, number, number)).save(source)
+    units = [unit(source, number) for number, source in enumerate(sources)]
+    run(job(path, tmp_path / "m", units, preprocessor={"do_resize": False, "do_normalize": False}))
+    for number, source in enumerate(sources):
+        assert json.loads(result(source)) == {"y": pytest.approx(number / 255, abs=1e-6)}
 
 
 def test_more_values_than_the_response_has_room_for_fail_the_node(tmp_path: Path) -> None:
