@@ -41,13 +41,11 @@ def deploy(
     for and failed or was stopped.
     """
     changes: dict[str, Any] = {"name": name} if name is not None else {}
-    if overwrite:
-        changes["if_changed"] = "overwrite"
     parsed = _parsed(parameters, Settings.from_environment(), changes)
 
     from batch_pipeline.orchestration.launching import launch
 
-    return _successful(launch(parsed, wait=wait, on_progress=on_progress))
+    return _successful(launch(parsed, wait=wait, overwrite=overwrite, on_progress=on_progress))
 
 
 def preview(parameters: Parameters, *, rows: int = 3) -> Preview:

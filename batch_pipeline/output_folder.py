@@ -46,7 +46,8 @@ def inspect(storage: Storage, layout: OutputLayout, service: str) -> ServiceReco
             return record
         if record is not None:
             raise OutputRefused(
-                f"output_path {layout.output} holds the results of the service {record.service}; choose another folder"
+                f"output_path {layout.output} holds the results of the service {record.service}: "
+                f"to run that one again, deploy it by its name (--name {record.service}); else choose another folder"
             )
         for info in storage.list(layout.output):
             marker = info.size == 0 and info.location.is_folder

@@ -29,15 +29,13 @@ def deploy(file: str, name: str | None, settings: tuple[str, ...], wait: bool, o
     from batch_pipeline.settings import Settings
 
     body = read_body(file, settings, name)
-    if overwrite:
-        body.parameters["if_changed"] = "overwrite"
     warn(body.warnings)
     parameters = body.parse(Settings.from_environment())
 
     from batch_pipeline.orchestration.launching import launch
 
     with live_progress() as on_progress:
-        launched = launch(parameters, wait=wait, on_progress=on_progress)
+        launched = launch(parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
     report(launched, as_json=as_json)
     return exit_status(launched)
 

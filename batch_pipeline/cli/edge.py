@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from batch_pipeline.cli.output import say
-from batch_pipeline.errors import BatchPipelineError, InvalidParameters, Refused
+from batch_pipeline.errors import BatchPipelineError, InvalidParameters, ServiceFailed
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -38,7 +38,8 @@ class Edge(click.Group):
                 traceback.print_exc()
             for line in _lines(error):
                 say(f"error: {line}")
-            return REFUSED if isinstance(error, Refused) else FAILED
+            # Nothing else than a service fails: a store that can't be reached keeps one from starting.
+            return FAILED if isinstance(error, ServiceFailed) else REFUSED
         except Exception as error:  # noqa: BLE001  the outermost edge
             _unexpected(error, debug=debug)
             return FAILED

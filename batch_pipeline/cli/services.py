@@ -47,8 +47,9 @@ def show_service(name: str, as_json: bool) -> None:
         print_json({**_summary(service), "parameters": service.parameters, "error": error})
         return
     fields = {key: value for key, value in _summary(service).items() if value not in (None, "")}
-    fields["time"] = duration(fields.pop("seconds", None))
-    del fields["nodes"]  # it is `node_count` among the parameters
+    if "seconds" in fields:
+        fields["time"] = duration(fields.pop("seconds"))
+    fields.pop("nodes", None)  # it is `node_count` among the parameters
     for key, value in (service.parameters or {}).items():
         fields.setdefault(key, value)
     print_fields({**fields, **({"error": error} if error else {})})

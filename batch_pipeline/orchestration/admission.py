@@ -1,4 +1,4 @@
-"""What refuses a service for the sake of others: one at work already, or too many of them."""
+"""What keeps a service out for the sake of others: one at work already, too many of them; and what one run may do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from batch_pipeline.errors import LimitReached, ServiceBusy
 from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.orchestration.runs import latest_run, run_records
 from batch_pipeline.orchestration.states import ACTIVE, state_of
+from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
+
+
+def as_admitted(parameters: ServiceParameters, *, overwrite: bool) -> ServiceParameters:
+    """The parameters as one run takes them: it may have been told to start over, which the service does not record."""
+    return parameters.model_copy(update={"if_changed": "overwrite"}) if overwrite else parameters
 
 
 def refuse_if_busy(instance: dg.DagsterInstance, name: str) -> None:

@@ -20,6 +20,8 @@ TAG_NODES = "batch_pipeline/nodes"
 TAG_DESCRIPTION = "batch_pipeline/description"
 TAG_INPUTS = "batch_pipeline/inputs"
 TAG_INPUTS_DONE = "batch_pipeline/inputs_done"
+TAG_OVERWRITE = "batch_pipeline/overwrite"
+"""Holds the id of the one run that may start over; a run made from it carries the tag along, to no effect."""
 TAG_HOLDER = "batch_pipeline/holder"
 """Which process executes the run, so that another can tell when it is gone."""
 

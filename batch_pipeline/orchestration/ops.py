@@ -6,19 +6,22 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import metadata
-from batch_pipeline.orchestration.admission import admit_partition
+from batch_pipeline.orchestration.admission import admit_partition, as_admitted
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
+from batch_pipeline.orchestration.interrupts import stopping
 from batch_pipeline.orchestration.names import (
     ACCOUNTED_OUTPUT,
     INFERENCE_RESULTS,
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
+    TAG_OVERWRITE,
 )
 from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
@@ -29,10 +32,13 @@ PROGRESS_SECONDS = 10.0
 """How often a node says in the event log how far it is."""
 
 
+def _run(context: dg.OpExecutionContext) -> DagsterRun:
+    # Not `context.run`, which was read before its last tags were added.
+    return context.instance.get_run_by_id(context.run_id) or context.run
+
+
 def _owner(context: dg.OpExecutionContext) -> Owner:
-    # Not `context.run`: the executor adds its tag after that was read.
-    run = context.instance.get_run_by_id(context.run_id) or context.run
-    return owner_of(run, context.partition_key)
+    return owner_of(_run(context), context.partition_key)
 
 
 @dg.op(
@@ -49,7 +55,8 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
         parameters = named_parameters(context.op_config, context.partition_key, ours.settings)
         context.instance.add_run_tags(context.run_id, service_tags(parameters))
         admit_partition(context.instance, context.partition_key, ours.settings)
-        report = service.ingest(parameters, ours, _owner(context), is_gone=partial(is_ended, context.instance))
+        admitted = as_admitted(parameters, overwrite=_run(context).tags.get(TAG_OVERWRITE) == context.run_id)
+        report = service.ingest(admitted, ours, _owner(context), is_gone=partial(is_ended, context.instance))
     yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 
 
@@ -104,13 +111,15 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         with as_failures():
             ours, owner = deployment.get(), _owner(context)
             die_with_run(owner)
-            report = service.infer(
-                shard,
-                ours,
-                owner,
-                _progress_log(context),
-                at_once=nodes_at_once(owner, shard.node_count, ours.settings.local_nodes),
-            )
+            with stopping() as is_asked:
+                report = service.infer(
+                    shard,
+                    ours,
+                    owner,
+                    _progress_log(context),
+                    at_once=nodes_at_once(owner, shard.node_count, ours.settings.local_nodes),
+                    stopping=is_asked,
+                )
         yield dg.Output(None, metadata=metadata.of_node(report))
 
     return infer

@@ -216,7 +216,7 @@ def _counts(
 
     try:
         parameters = named_parameters(config, run.tags[PARTITION], deployment.settings)
-        progress = service.progress(parameters.output, deployment)
+        progress = service.progress(parameters, deployment)
     except (Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.
         return None, None

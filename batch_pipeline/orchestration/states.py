@@ -9,7 +9,8 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.orchestration.holders import is_dead
 
-State = Literal["deploying", "running", "finished", "failed", "stopped"]
+State = Literal["new", "deploying", "running", "finished", "failed", "stopped"]
+"""`new` is a partition that was made by hand, in the UI for example, and never launched."""
 
 _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.QUEUED: "deploying",
@@ -26,7 +27,7 @@ ACTIVE: frozenset[State] = frozenset({"deploying", "running"})
 
 
 def state_of(run: DagsterRun | None) -> State:
-    """A partition without a run was never started; a run whose process is gone has failed, whoever notices first."""
+    """A run whose process is gone has failed, whoever notices first."""
     if run is None:
-        return "stopped"
+        return "new"
     return "failed" if is_dead(run) else _STATES[run.status]

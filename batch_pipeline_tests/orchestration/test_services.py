@@ -197,7 +197,9 @@ def test_starting_over_is_told_to_one_run_and_not_recorded(instance, place):
 def test_a_queued_run_knows_that_it_may_start_over(instance, place):
     launch(place.parameters(), wait=True, instance=instance)
     queued = launch(place.parameters(join_input=True), wait=False, overwrite=True, instance=instance)
-    # As the daemon does.
+    # As the daemon and its launcher do.
+    for kind in (dg.DagsterEventType.PIPELINE_DEQUEUED, dg.DagsterEventType.PIPELINE_STARTING):
+        instance.report_dagster_event(dg.DagsterEvent(kind.value, "deploy_service"), queued.run_id)
     execute_run(reconstructable_job(), instance.get_run_by_id(queued.run_id), instance)
     assert services.show_service(instance, "flowers").state == "finished"
     assert services.recorded_parameters(instance, "flowers").if_changed == "refuse"
