@@ -121,12 +121,15 @@ def try_to_bind(
         problems.append(f"request: {error}")
     try:
         labels = labels if api.labels is None else label_rules.parse(api.labels, "labels")
+    except ModelRefused as error:
+        problems.append(error.message)
+    try:
         if config.classifies_images:
             response = response_binding.bind_scores(api, outputs, labels, problems)
         else:
             response = response_binding.bind_response(api, outputs, problems)
     except ModelRefused as error:
-        problems.append(error.message)
+        problems.append(f"response: {error}")
     batch = batch or response_binding.one_row_a_run(response, outputs)
     if problems:
         return None, problems

@@ -25,7 +25,7 @@ from batch_pipeline.models.status import Inspection, inspect_package
 if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
 
-_RULES = 2
+_RULES = 3
 """To be raised with every change of what makes a package normal, so that no older judgement is believed."""
 
 

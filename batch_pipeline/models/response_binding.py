@@ -11,7 +11,7 @@ from batch_pipeline.models.binding import BasicType, Path, ResponseLeaf, Tensor
 from batch_pipeline.models.onnx_model import describe
 from batch_pipeline.models.package import Api
 from batch_pipeline.models.request_binding import basic_type, is_number, select
-from batch_pipeline.models.schema import Schema, element, is_basic, json_path, kind_of, leaf_name, properties
+from batch_pipeline.models.schema import Schema, element, hole, is_basic, json_path, kind_of, leaf_name, properties
 
 Form = Literal["scalar", "array", "matrix", "map", "any"]
 _RANKS: dict[Form, int] = {"array": 2, "matrix": 3}
@@ -24,17 +24,21 @@ class Wanted:
     path: Path
     forms: tuple[Form, ...]
     type: BasicType | None = None
+    empty: bool = False
+    """An object that the schema says has no properties."""
 
 
 def bind_response(api: Api, outputs: tuple[Tensor, ...], problems: list[str]) -> tuple[ResponseLeaf, ...]:
-    """The response's leaves and their ONNX outputs; every output under its own name where there is no schema.
+    """The response's leaves and their ONNX outputs; every output under its own name where the schema has no leaves.
 
     What does not fit is added to `problems`. Raises ModelRefused where the response is no JSON schema.
     """
     maps = frozenset(tensor.name for tensor in outputs if tensor.element == "map")
-    wanted = wanted_leaves(api.response_schema, maps)
-    if not wanted:
-        return _as_it_comes(api, outputs, problems)
+    pairs = [(key, str(value)) for key, value in api.outputs.items()]
+    said = {value: key for key, value in pairs} | dict(pairs)
+    wanted = wanted_leaves(api.response_schema, maps | {said[name] for name in maps if name in said})
+    if not wanted or (len(wanted) == 1 and _says_nothing(wanted[0], outputs)):
+        return _as_it_comes(api, outputs, hole(api.response_schema) if wanted else (), problems)
     taken = _said(api, outputs, wanted, problems)
     _by_name(wanted, outputs, taken)
     _by_order(wanted, outputs, taken)
@@ -96,11 +100,11 @@ def _walk(schema: Schema, path: Path, maps: frozenset[str]) -> Iterator[Wanted]:
     elif kind == "object":
         inner = properties(schema, path)
         if path and (not inner or leaf_name(path) in maps):
-            yield Wanted(path, ("map",))
+            yield Wanted(path, ("map",), empty=schema.get("properties") == {})
         for name, child in {} if path and leaf_name(path) in maps else inner.items():
             yield from _walk(child, (*path, name), maps)
     elif kind is not None or path:
-        raise ModelRefused(f"response: {json_path(path)}.type: {kind!r} is no JSON type")
+        raise ModelRefused(f"{json_path(path)}.type: {kind!r} is no JSON type")
 
 
 def _walk_array(schema: Schema, path: Path, maps: frozenset[str]) -> Iterator[Wanted]:
@@ -183,8 +187,13 @@ def _type_fits(tensor: Tensor, kind: BasicType | None) -> bool:
     return found is not None and kind in (found, None)
 
 
-def _as_it_comes(api: Api, outputs: tuple[Tensor, ...], problems: list[str]) -> tuple[ResponseLeaf, ...]:
-    """Every output under its own name, or those of `onnx.outputs` under the names given there."""
+def _says_nothing(leaf: Wanted, outputs: tuple[Tensor, ...]) -> bool:
+    """Whether an object is there for the outputs to stand in under their own names, not for a ZipMap."""
+    return leaf.empty and leaf_name(leaf.path) not in {tensor.name for tensor in outputs}
+
+
+def _as_it_comes(api: Api, outputs: tuple[Tensor, ...], base: Path, problems: list[str]) -> tuple[ResponseLeaf, ...]:
+    """Every output under its own name, or those of `onnx.outputs` under the names given there, in the object `base`."""
     names = {tensor.name: tensor.name for tensor in outputs}
     if api.outputs:
         said = {key: value for key, value in api.outputs.items() if key in names and isinstance(value, str)}
@@ -199,7 +208,7 @@ def _as_it_comes(api: Api, outputs: tuple[Tensor, ...], problems: list[str]) -> 
         if not _type_fits(tensor, None):
             problems.append(f"response: the ONNX output {describe((tensor,))} cannot be written as JSON")
         form: Form = "map" if tensor.element == "map" else "any"
-        bound.append(ResponseLeaf((names[tensor.name],), tensor.name, form))
+        bound.append(ResponseLeaf((*base, names[tensor.name]), tensor.name, form))
     return tuple(bound)
 
 

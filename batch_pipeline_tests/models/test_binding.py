@@ -202,6 +202,37 @@ def test_files_that_do_not_fit(inputs):
 # --- responses ---------------------------------------------------------------------------------------------
 
 
+def held(**keys):
+    """`{"data": {"resp_data": [{…}]}}`: the shape that an empty schema has in the original's own samples."""
+    rows = {"type": "array", "items": [{"type": "object", **keys}]}
+    return {"type": "object", "properties": {"data": {"type": "object", "properties": {"resp_data": rows}}}}
+
+
+def test_a_response_without_leaves_holds_the_outputs_under_their_names():
+    base = ("data", "resp_data", 0)
+    for model, label, scores in (
+        ("logistic", "label", "probabilities"),
+        ("logistic_zipmap", "output_label", "output_probability"),
+    ):
+        found = answered(bound(model, api(None, held(properties={}))))
+        assert [one[:2] for one in found] == [((*base, label), label), ((*base, scores), scores)]
+
+
+def test_an_empty_object_holds_a_zipmap_where_it_has_its_name_or_may_have_any_property():
+    name = "output_probability"
+    empty = {"type": "object", "properties": {name: {"type": "object", "properties": {}}}}
+    assert answered(bound("logistic_zipmap", api(None, empty))) == [((name,), name, "map")]
+    assert answered(bound("logistic_zipmap", api(None, held()))) == [(("data", "resp_data", 0), name, "map")]
+
+
+@pytest.mark.parametrize("outputs", [{"output_probability": "scores"}, {"scores": "output_probability"}])
+def test_onnx_outputs_puts_a_zipmap_into_an_object_with_properties(outputs):
+    response = schema(label="string")
+    response["properties"]["scores"] = schema("setosa", "versicolor", "virginica")
+    found = answered(bound("logistic_zipmap", api(None, response, onnx={"outputs": outputs})))
+    assert found == [(("label",), "output_label", "scalar"), (("scores",), "output_probability", "map")]
+
+
 def test_without_a_schema_outputs_keep_their_names():
     assert answered(bound("logistic_zipmap")) == [
         (("output_label",), "output_label", "any"),
