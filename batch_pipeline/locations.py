@@ -20,7 +20,7 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
-_MAX_KEY_BYTES = 1024
+MAX_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, order=True)
@@ -47,6 +47,11 @@ class Location:
     @property
     def is_folder(self) -> bool:
         return not self.key or self.key.endswith("/")
+
+    @property
+    def too_long(self) -> bool:
+        """Whether no bucket takes a key of so many bytes."""
+        return self.scheme == "s3" and len(self.key.encode()) > MAX_KEY_BYTES
 
     def child(self, relative: str) -> Location:
         """The object at `relative` below this folder."""
@@ -161,8 +166,8 @@ def _check_key(text: str, key: str, what: str) -> None:
         size = len(key.encode())
     except UnicodeEncodeError:
         raise _invalid(text, what, "is not valid Unicode") from None
-    if size > _MAX_KEY_BYTES:
-        raise _invalid(text[:80], what, f"has a key of {size} bytes; {_MAX_KEY_BYTES} is the most")
+    if size > MAX_KEY_BYTES:
+        raise _invalid(text[:80], what, f"has a key of {size} bytes; {MAX_KEY_BYTES} is the most")
 
 
 def _local(text: str, rest: str, allow_local: bool, what: str) -> Location:

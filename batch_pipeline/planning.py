@@ -264,23 +264,21 @@ def shard_rows(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Itera
 
     An object added to the folder meanwhile is passed over; one removed from it does not come.
     """
-    rows: dict[int, list[dict[str, Any]]] = {}
-    by_digest: dict[bytes, int] = {}
-    for row in shard.iter_rows(named=True):
-        rows.setdefault(row["line"], []).append(row)
-        by_digest[row["digest"]] = row["line"]
-    for item in inputs.read(offset=plan.offset, line=plan.first_line) if rows else ():
-        if inputs.is_manifest:
-            if item.line > plan.last_line:
-                return
-            found = rows.pop(item.line, None)
-            if found is not None and found[0]["digest"] != item.digest:
+    lines = shard["line"]
+    wanted = lines if inputs.is_manifest else shard["digest"]
+    places = {key: place for place, key in reversed(list(enumerate(wanted)))}
+    for item in inputs.read(offset=plan.offset, line=plan.first_line) if places else ():
+        if inputs.is_manifest and item.line > plan.last_line:
+            return
+        place = places.pop(item.line if inputs.is_manifest else item.digest, None)
+        if place is not None:
+            rows = [shard.row(place, named=True)]
+            while place + len(rows) < shard.height and lines[place + len(rows)] == rows[0]["line"]:
+                rows.append(shard.row(place + len(rows), named=True))
+            if rows[0]["digest"] != item.digest:
                 raise InputMissing(f"input_path {inputs.location} was rewritten after it was read; run again")
-        else:
-            found = rows.pop(by_digest.get(item.digest, -1), None)
-        if found is not None:
-            yield item, found
-        if not rows:
+            yield item, rows
+        if not places:
             return
 
 
@@ -295,7 +293,8 @@ def units(pairs: Iterable[tuple[Input, list[dict[str, Any]]]], layout: OutputLay
                 line=row["line"],
                 digest=row["digest"].hex(),
                 source=item.source,
-                result=whole if row["parts"] == 1 else layout.part(row["line"], row["part"]),
+                # A result that no store takes is refused as what it is, not after all its parts are made.
+                result=whole if row["parts"] == 1 or whole.too_long else layout.part(row["line"], row["part"]),
                 part=row["part"],
                 parts=row["parts"],
                 start=row["start"],

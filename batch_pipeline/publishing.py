@@ -21,7 +21,7 @@ from batch_pipeline.locations import Location, ShareLink
 from batch_pipeline.manifest import error_line, result_line
 from batch_pipeline.node.job import Progress, UnitError, UnitResult
 from batch_pipeline.parameters import ServiceParameters
-from batch_pipeline.planning import Plan, load_plan, load_table, result_name, shard_rows
+from batch_pipeline.planning import Plan, load_plan, load_table, result_name, shard_plan, shard_rows
 from batch_pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -108,11 +108,13 @@ def unpublish(storage: Storage, layout: OutputLayout, node_count: int) -> None:
     storage.delete(info.location for info in storage.list(layout.records.child("progress/")))
 
 
-def progress(storage: Storage, layout: OutputLayout) -> Progress:
-    """All nodes' progress added up; all zero before there is a plan."""
+def progress(storage: Storage, layout: OutputLayout, service: str) -> Progress:
+    """All nodes' progress added up; all zero before the service has a plan here."""
     try:
         plan = load_plan(storage, layout)
     except ObjectNotFound:
+        return Progress()
+    if plan.service != service:
         return Progress()
     total = Progress(units=plan.inputs)
     for shard in plan.shards:
@@ -160,8 +162,8 @@ def publish(
     check_owner()
     with tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder:
         drafts = _Drafts(Path(folder), layout, plan)
-        for shard_index, item, rows in _listed(plan, shards, replace(inputs, etag=plan.input_etag)):
-            drafts.add(shard_index, item, rows[0], outcomes)
+        for node, item, row in _listed(shards, replace(inputs, etag=plan.input_etag)):
+            drafts.add(node, item, row, outcomes)
         drafts.close()
         summary = drafts.summary(plan, parameters)
         if summary.inputs != plan.inputs:
@@ -243,9 +245,9 @@ def _put_together(
             found = [result for _, result in pieces if isinstance(result, UnitResult)]
             whole[line] = sorted(found, key=lambda result: result.part)
     targets = {
-        item.line if inputs.is_manifest else rows[0]["line"]: layout.result(result_name(item.name, rows[0]["suffix"]))
-        for _, item, rows in (_listed(plan, shards, inputs) if whole else ())
-        if rows[0]["line"] in whole
+        row["line"]: layout.result(result_name(item.name, row["suffix"]))
+        for _, item, row in (_listed(shards, inputs) if whole else ())
+        if row["line"] in whole
     }
     gone = whole.keys() - targets.keys()
     if gone:
@@ -280,14 +282,13 @@ def _sizes(storage: Storage, folder: Location) -> dict[bytes, int]:
     return {result_digest(info.location.key[len(folder.key) :]): info.size for info in storage.list(folder)}
 
 
-def _listed(
-    plan: Plan, shards: list[pl.DataFrame], inputs: InputList
-) -> Iterator[tuple[int, Input, list[dict[str, Any]]]]:
-    """Every input with its shard and that shard's rows of it, where the shard has the input's first row."""
-    for share, shard in zip(plan.shards, shards, strict=True):
-        first = shard.filter(shard["part"] == 0)
-        for item, rows in shard_rows(first, inputs, share):
-            yield share.node, item, rows
+def _listed(shards: list[pl.DataFrame], inputs: InputList) -> Iterator[tuple[int, Input, dict[str, Any]]]:
+    """Every input with the node that has its first row, and that row, in input order: the list is read once."""
+    import polars as pl
+
+    first = pl.concat(shards).filter(pl.col("part") == 0).sort("line")
+    for item, rows in shard_rows(first, inputs, shard_plan(0, first)):
+        yield rows[0]["node"], item, rows[0]
 
 
 class _Drafts:

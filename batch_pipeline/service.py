@@ -282,9 +282,9 @@ def owned(output: Location, deployment: Deployment, owner: Owner) -> Iterator[He
         yield heartbeat
 
 
-def progress(output: Location, deployment: Deployment) -> Progress:
-    """How far the nodes of a service are, all together; all zero before there is a plan."""
-    return publishing.progress(deployment.storage, OutputLayout(output))
+def progress(parameters: ServiceParameters, deployment: Deployment) -> Progress:
+    """How far the nodes of a service are, all together; all zero before it has a plan in its output folder."""
+    return publishing.progress(deployment.storage, OutputLayout(parameters.output), parameters.name or "")
 
 
 def delete_results(output: Location, service: str, deployment: Deployment) -> int:

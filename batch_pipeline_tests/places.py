@@ -84,12 +84,7 @@ class Place:
 
     def run(self, run_id: str = "run", **changes: Any) -> Summary:
         """The whole service, its nodes one after the other."""
-        parameters = self.parameters(**changes)
-        owner = Owner(run_id, parameters.name or "")
-        service.ingest(parameters, self.deployment, owner)
-        for shard in service.plan(parameters, self.deployment, owner):
-            service.infer(shard, self.deployment, owner)
-        return service.publish(parameters, self.deployment, owner)
+        return run_service(self.parameters(**changes), self.deployment, run_id)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines of a file below the output folder."""
@@ -100,3 +95,12 @@ class Place:
         found = (path for path in sorted(self.output.rglob("*")) if path.is_file())
         named = ((path.relative_to(self.output).as_posix(), path) for path in found)
         return {name: path.read_bytes() for name, path in named if not name.startswith("_batch/")}
+
+
+def run_service(parameters: ServiceParameters, deployment: Deployment, run_id: str = "run") -> Summary:
+    """The whole service in this process, its nodes one after the other."""
+    owner = Owner(run_id, parameters.name or "")
+    service.ingest(parameters, deployment, owner)
+    for shard in service.plan(parameters, deployment, owner):
+        service.infer(shard, deployment, owner)
+    return service.publish(parameters, deployment, owner)

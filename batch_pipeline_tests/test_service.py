@@ -165,8 +165,10 @@ def test_progress_counts_inputs_not_the_parts_of_a_divided_csv(place):
     assert sum(shard.units for shard in shards) == 3
     for shard in shards:
         service.infer(shard, place.deployment, owner)
-    progress = service.progress(parameters.output, place.deployment)
+    progress = service.progress(parameters, place.deployment)
     assert (progress.done, progress.failed, progress.units, progress.rows) == (3, 1, 3, 300)
+    another = place.parameters(name="trees")
+    assert service.progress(another, place.deployment).units == 0
 
 
 def test_a_manifest_that_is_not_there_is_refused_and_one_rewritten_meanwhile_fails(place):

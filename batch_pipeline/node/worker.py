@@ -10,7 +10,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
-from batch_pipeline.locations import source_name
+from batch_pipeline.locations import MAX_KEY_BYTES, source_name
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.budget import ByteBudget
 from batch_pipeline.node.csv_unit import CsvWork
@@ -84,13 +84,18 @@ class Worker:
             return
         outcome: UnitResult | UnitError
         try:
-            outcome = self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
+            outcome = self._result(unit)
         except InputFailed as error:
             outcome = UnitError(unit.line, unit.digest, unit.part, error.code, error.message)
         except _Stopped:
             return
         self._recorder.record(outcome)
         self._tally.unit(outcome)
+
+    def _result(self, unit: Unit) -> UnitResult:
+        if unit.result.too_long:
+            raise InputFailed("name_too_long", f"its result's key would have more than {MAX_KEY_BYTES} bytes")
+        return self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
 
     def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:
         if not source_name(unit.source).lower().endswith(".csv"):

@@ -103,7 +103,7 @@ def _tell(parameters: ServiceParameters, deployment: Deployment, on_progress: Ca
     from batch_pipeline import service
 
     try:
-        progress = service.progress(parameters.output, deployment)
+        progress = service.progress(parameters, deployment)
     except StorageFailed:
         # Only a look; the run itself says what is wrong with the store.
         return

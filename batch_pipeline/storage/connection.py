@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batch_pipeline.errors import AccessDenied
@@ -35,10 +35,13 @@ class Connection:
     @cached_property
     def session(self) -> Session:
         import boto3
+        from botocore.session import get_session
 
         with self._lock, boto_errors("the object store"):
-            region = os.environ.get("AWS_REGION")
-            return boto3.Session(region_name=region) if region else boto3.Session()
+            core = get_session()
+            # A listing is mostly times, which the usual parser takes most of the listing's time to read.
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+            return boto3.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
 
     @cached_property
     def region(self) -> str:
@@ -127,3 +130,15 @@ class Connection:
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + _CREDENTIALS_LIVE,
         }
+
+
+def _time(value: Any) -> datetime:
+    """A time in an answer of the store: ISO 8601 with its zone in listings, of any form elsewhere."""
+    from botocore.utils import parse_timestamp
+
+    if isinstance(value, str) and value.endswith("Z") and "T" in value:
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            pass
+    return parse_timestamp(value)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from batch_pipeline.deployment import Deployment
+from batch_pipeline.parameters import parse_parameters
+from batch_pipeline.settings import Settings
 from batch_pipeline_tests.integration.command import Command
-from batch_pipeline_tests.places import ROW
+from batch_pipeline_tests.places import ROW, run_service
 
 ODD_KEYS = ["with blank.csv", "中文 数据.csv", "a+b.csv", "100%25.csv", "#tag?.csv", "deep/er/x.csv"]
 
@@ -100,3 +103,13 @@ def _wait_for_records(command: Command, process) -> set[int]:
             return found
         time.sleep(0.2)
     raise AssertionError(f"no record before the run ended: {process.communicate()}")
+
+
+def test_an_input_whose_result_no_bucket_could_hold_fails_alone(command):
+    command.put("in/ok.csv", f"{ROW}\n")
+    command.put("in/" + "k" * 1017 + ".csv", f"{ROW}\n" * 1000)
+    parameters = json.loads(Path(command.parameters(node_count=2, error_threshold=0.5)).read_text())
+    deployment = Deployment(Settings.from_environment(command.environment))
+    summary = run_service(parse_parameters(parameters, settings=deployment.settings), deployment)
+    assert (summary.state, summary.succeeded) == ("finished", 1)
+    assert [error["code"] for error in summary.first_errors] == ["name_too_long"]

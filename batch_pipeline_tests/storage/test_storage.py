@@ -6,6 +6,7 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -81,6 +82,13 @@ def test_names_of_every_kind(storage: Storage, folder: Location, name: str) -> N
     assert storage.read(composed.location) == b"22"
     storage.delete([place, composed.location])
     assert list(storage.list(folder)) == []
+
+
+def test_a_listing_says_when_an_object_was_written(storage, folder):
+    storage.write(folder.child("a"), b"x")
+    (listed,) = storage.list(folder)
+    assert abs(datetime.now(UTC) - listed.modified) < timedelta(minutes=5)
+    assert abs(storage.head(folder.child("a")).modified - listed.modified) < timedelta(seconds=2)
 
 
 def test_listing_is_in_the_order_of_the_whole_keys_bytes(storage: Storage, folder: Location) -> None:
