@@ -4,16 +4,17 @@ venv := .venv
 packages := $(venv)/.requirements-$(shell cksum < requirements.txt | cut -d' ' -f1)
 project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help setup demo dev test lint format bench
+.PHONY: help setup demo dev test lint format bench pictures
 
 help:
-	@echo "make demo    run two services on an S3 server of its own and print what they answered"
-	@echo "make test    run every test"
-	@echo "make dev     keep such a server and the Dagster UI up, on http://127.0.0.1:3000, until Ctrl-C"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff put the code in order"
-	@echo "make bench   measure the speed of one compute node"
-	@echo "make setup   build .venv (the others do it when needed)"
+	@echo "make demo      run two services on an S3 server of its own and print what they answered"
+	@echo "make test      run every test"
+	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000, until Ctrl-C"
+	@echo "make lint      ruff and mypy"
+	@echo "make format    let ruff put the code in order"
+	@echo "make bench     measure the speed of one compute node"
+	@echo "make pictures  take the screenshots of docs/images anew (needs chromium)"
+	@echo "make setup     build .venv (the others do it when needed)"
 
 setup: $(project)
 
@@ -37,6 +38,9 @@ format: $(project)
 
 bench: $(project)
 	$(venv)/bin/python -m benchmarks $(ARGS)
+
+pictures: $(project)
+	PICTURES=docs/images $(venv)/bin/python -m pytest -m browser
 
 $(packages): requirements.txt
 	$(PYTHON) -m venv --clear $(venv)

@@ -12,7 +12,7 @@ from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration.executor import local_executor
 from batch_pipeline.orchestration.graph import service_assets
 from batch_pipeline.orchestration.job import service_job
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import DeploymentResource, step_outputs
 from batch_pipeline.settings import Settings
 
 
@@ -31,7 +31,11 @@ def build_definitions(
         assets=service_assets(load_node_specs(settings.node_specs), env),
         jobs=[service_job()],
         executor=executor,
-        resources={"deployment": DeploymentResource(), **(resource_overrides or {})},
+        resources={
+            "deployment": DeploymentResource(),
+            **step_outputs(settings.step_outputs),
+            **(resource_overrides or {}),
+        },
     )
 
 

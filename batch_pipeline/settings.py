@@ -44,6 +44,11 @@ class Settings:
     """How long a lock on an output folder outlives its holder's last heartbeat (`BATCH_PIPELINE_LOCK_SECONDS`)."""
     local_nodes: int = field(default_factory=lambda: os.cpu_count() or 1)
     """How many compute nodes run at once on one machine (`BATCH_PIPELINE_LOCAL_NODES`)."""
+    step_outputs: Location | None = None
+    """The bucket folder through which steps hand each other what they need (`BATCH_PIPELINE_STEP_OUTPUTS`).
+
+    None is Dagster's own storage folder, which only the processes of one machine share.
+    """
     endpoint: str | None = None
     """The S3 endpoint (`AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`); None is Amazon's own."""
 
@@ -64,6 +69,7 @@ class Settings:
             min_part_bytes=reader.read("MIN_PART_BYTES", _positive, cls.min_part_bytes),
             lock_seconds=reader.read("LOCK_SECONDS", _seconds, cls.lock_seconds),
             local_nodes=reader.read("LOCAL_NODES", _positive, os.cpu_count() or 1),
+            step_outputs=reader.read("STEP_OUTPUTS", locations.parse_folder, None),
             endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
         )
         if reader.problems:

@@ -32,6 +32,7 @@ def test_every_setting_is_read() -> None:
             "BATCH_PIPELINE_MIN_PART_BYTES": "4",
             "BATCH_PIPELINE_LOCK_SECONDS": "0.5",
             "BATCH_PIPELINE_LOCAL_NODES": "5",
+            "BATCH_PIPELINE_STEP_OUTPUTS": "s3://bucket/steps",
             "AWS_ENDPOINT_URL": "http://general",
             "AWS_ENDPOINT_URL_S3": "http://s3",
         }
@@ -48,6 +49,7 @@ def test_every_setting_is_read() -> None:
         min_part_bytes=4,
         lock_seconds=0.5,
         local_nodes=5,
+        step_outputs=Location("bucket", "steps/"),
         endpoint="http://s3",
     )
 
@@ -63,6 +65,7 @@ def test_every_setting_is_read() -> None:
         ("LOCK_SECONDS", "inf"),
         ("MODELS", "models"),
         ("MODELS", "file:///models/"),
+        ("STEP_OUTPUTS", "file:///steps/"),
     ],
 )
 def test_a_bad_setting_is_named(name: str, value: str) -> None:

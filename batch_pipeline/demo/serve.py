@@ -69,10 +69,8 @@ def _dagster(port: int, launchpad: Path) -> Iterator[subprocess.Popen[bytes]]:
     # `dagster dev` warns that `dg dev` is its successor, which is for projects of another shape.
     dagster = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
     command = [*dagster, "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
-    home = str(launchpad.parent)
-    # Dagster's sockets and its own temporary files go with the home, also where a process had to be killed.
-    variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad), "TMPDIR": home}
-    with subprocess.Popen(command, env=variables, cwd=home, start_new_session=True) as process:
+    variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad)}
+    with subprocess.Popen(command, env=variables, cwd=launchpad.parent, start_new_session=True) as process:
         try:
             yield process
         finally:

@@ -1,8 +1,10 @@
-"""The deployment as a Dagster resource: a shell without config that hands back the plain object."""
+"""What the steps are given: the deployment, a shell without config around the plain object; and the IO manager."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from batch_pipeline.locations import Location
 
 if TYPE_CHECKING:
     from batch_pipeline.deployment import Deployment
@@ -16,3 +18,13 @@ class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from batch_pipeline.deployment import Deployment
 
         return Deployment.from_environment()
+
+
+def step_outputs(folder: Location | None) -> dict[str, Any]:
+    """The IO manager of a deployment whose steps run on several machines; none for Dagster's own, of one machine."""
+    if folder is None:
+        return {}
+    from dagster_aws.s3 import S3PickleIOManager, S3Resource
+
+    # Endpoint, region and credentials are the S3 client's own, from the environment.
+    return {"io_manager": S3PickleIOManager(s3_resource=S3Resource(), s3_bucket=folder.bucket, s3_prefix=folder.key)}
