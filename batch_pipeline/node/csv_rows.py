@@ -32,6 +32,7 @@ class TensorColumns:
     """The columns that stand side by side in one ONNX input."""
 
     name: str
+    """Empty for a column that no input takes: it is part of the request, so it has to be right all the same."""
     element: str
     rank: int
     columns: tuple[Column, ...]
@@ -47,7 +48,7 @@ class Rows:
 
 
 def tensor_columns(binding: Binding, mapping: ColumnMapping, csv: CsvOptions) -> tuple[TensorColumns, ...]:
-    """What each ONNX input takes from a row. Every leaf that is needed must have an index by now."""
+    """What each ONNX input takes from a row, and what else the request has. Every leaf must have an index by now."""
     mapped = {leaf.path: leaf for leaf in mapping.leaves}
     tensors = []
     for source in binding.columns:
@@ -59,6 +60,12 @@ def tensor_columns(binding: Binding, mapping: ColumnMapping, csv: CsvOptions) ->
         tensors.append(
             TensorColumns(source.tensor.name, source.tensor.element, len(source.tensor.shape), tuple(columns))
         )
+    taken = {column.path for tensor in tensors for column in tensor.columns}
+    for leaf in mapping.leaves:
+        if leaf.path not in taken and leaf.index is not None:
+            element = {"number": "float64", "boolean": "bool"}.get(leaf.type, "string")
+            column = Column(leaf.index, leaf.path, leaf.type, element, csv.missing == "nan")
+            tensors.append(TensorColumns("", element, 1, (column,)))
     return tuple(tensors)
 
 
@@ -79,7 +86,8 @@ def parse(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) ->
     for tensor in tensors:
         arrays = values[position : position + len(tensor.columns)]
         position += len(tensor.columns)
-        rows.inputs[tensor.name] = _side_by_side(arrays, tensor, keep)
+        if tensor.name:
+            rows.inputs[tensor.name] = _side_by_side(arrays, tensor, keep)
     return rows
 
 

@@ -41,6 +41,18 @@ def test_the_judgement_survives_json(tmp_path):
     assert found.config.metrics == {"f1": 0.9}
 
 
+def test_keys_it_does_not_know_are_kept_and_ignored(tmp_path):
+    unknown = {"runtime": "python3.6", "dependencies": [{"installer": "pip"}], "health": {"url": "/health"}}
+    entry = api(schema("a", "b", "c", "d"), init={"seconds": 3})
+    content = config(entry, **unknown, onnx={"opset": 17})
+    found = inspect_package(write(tmp_path, "logistic", content))
+    assert found.reasons == ()
+    assert found.config is not None
+    assert found.config.model_extra == unknown
+    assert found.config.entries == [entry]
+    assert found.config.onnx.model_extra == {"opset": 17}
+
+
 def test_schemas_stand_in_data_or_in_the_body_itself(tmp_path):
     columns = schema("a", "b", "c", "d")
     for request in ({"data": columns}, columns, {"Content-type": "application/json", **columns}):

@@ -95,6 +95,20 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
         assert json.loads(result(source)) == {"y": pytest.approx(number / 255, abs=1e-6)}
 
 
+def test_a_value_of_the_request_that_the_model_ignores_has_to_be_right_too(tmp_path: Path) -> None:
+    path = model(tmp_path, "float[N, 1]", "float[N, 1]", "y = Neg(x)")
+    leaves = {"x": "number", "id": "integer", "weight": "number", "known": "boolean", "note": "string"}
+    request = {"type": "object", "properties": {name: {"type": kind} for name, kind in leaves.items()}}
+    source = tmp_path / "a.csv"
+    good, bad = "1,99999999999999999999,.5,true,hello", ["1,x,1,1,a", "1,1,x,1,a", "1,1,1,x,a", "1,1,,1,a", "1,1,1,1"]
+    source.write_text("\n".join([good, *bad] * 50))
+    run(job(path, tmp_path / "m", [unit(source)], request=request))
+    answers = [json.loads(line) for line in result(source).splitlines()]
+    codes = ["not_a_number", "not_a_number", "not_a_boolean", "missing_value", "too_few_fields"]
+    assert [answer.get("error", {}).get("code") for answer in answers] == [None, *codes] * 50
+    assert answers[0] == {"y": -1.0}
+
+
 def test_more_values_than_the_response_has_room_for_fail_the_node(tmp_path: Path) -> None:
     path = model(
         tmp_path,
