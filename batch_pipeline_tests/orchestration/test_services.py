@@ -124,8 +124,16 @@ def test_deleting_keeps_the_results_unless_asked(instance, place):
     assert len(place.files()) == 3
 
     launch(place.parameters(), wait=True, instance=instance)
+    foreign = {place.output / "notes.txt", place.output / "infer-result/a_result.txt"}
+    for path in foreign:
+        path.write_text("mine")
     assert services.delete_service(instance, "flowers", results=True) > 3
-    assert not any(path.is_file() for path in place.output.rglob("*"))
+    assert {path for path in place.output.rglob("*") if path.is_file()} == foreign
+    with pytest.raises(OutputRefused, match="is not empty"):
+        launch(place.parameters(), wait=True, instance=instance)
+    for path in foreign:
+        path.unlink()
+    assert launch(place.parameters(), wait=True, instance=instance).state == "finished"
 
 
 def test_a_run_whose_process_is_gone_has_failed_and_gives_its_pool_slot_back(instance, place):
