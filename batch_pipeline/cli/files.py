@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import yaml
 
     from batch_pipeline.modelarts import Body
+
+_PATHS = ("input_path", "request_path", "output_path")
+TEXTS = {"name", "description", "model", *_PATHS, "node_spec", "if_changed", "csv.missing"}
+"""The parameters whose value is text: `--set` needs no quotes for it, whatever YAML would make of it."""
 
 file_argument = click.argument("file", metavar="FILE")
 set_option = click.option(
@@ -91,6 +96,8 @@ def _yaml(text: str, what: str) -> object:
                     seen.add(key.value)
             return super().construct_mapping(node, deep)
 
+    # YAML 1.1, which PyYAML reads, takes 1e-3 for text.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
     try:
         return yaml.load(text, Loader)  # noqa: S506  derived from the safe one
     except yaml.MarkedYAMLError as error:
@@ -113,7 +120,7 @@ def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
 
 
 def _set(parameters: dict[str, Any], setting: str) -> None:
-    """Lay `key=value` over the parameters; the key may have dots, the value is YAML."""
+    """Lay `key=value` over the parameters; the key may have dots, the value is YAML, or text where text is due."""
     key, equals, value = setting.partition("=")
     if not equals or not key.strip() or "" in key.strip().split("."):
         raise click.BadParameter(f"{setting!r} must be KEY=VALUE", param_hint="--set")
@@ -126,4 +133,15 @@ def _set(parameters: dict[str, Any], setting: str) -> None:
             raise InvalidParameters((Problem(where, f"is not an object, so --set cannot set {key} in it"),))
         target[parent] = dict(inner or {})
         target = target[parent]
-    target[last] = _yaml(value, f"--set {key}") if value else ""
+    target[last] = _value(key.strip(), value)
+
+
+def _value(key: str, value: str) -> object:
+    is_text = key in TEXTS or (key.startswith("environment.") and not value.lstrip().startswith("{"))
+    try:
+        parsed = _yaml(value, f"--set {key}") if value else ""
+    except Refused:
+        if is_text:
+            return value
+        raise
+    return value if is_text and parsed is not None and not isinstance(parsed, str) else parsed

@@ -78,6 +78,27 @@ def test_settings_are_laid_over_the_file(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("description=5", {"description": "5"}),
+        ("description=a: b", {"description": "a: b"}),
+        ("description=[draft] one", {"description": "[draft] one"}),
+        ("description='5'", {"description": "5"}),
+        ("name=null", {"name": None}),
+        ("name=2024", {"name": "2024"}),
+        ("environment.A=1", {"environment": {"A": "1"}}),
+        ("environment.A={env: HOME}", {"environment": {"A": {"env": "HOME"}}}),
+        ("error_threshold=1e-3", {"error_threshold": 0.001}),
+        ("node_count=2", {"node_count": 2}),
+        ("node_count='2'", {"node_count": "2"}),
+        ("join_input=true", {"join_input": True}),
+    ],
+)
+def test_a_setting_has_the_type_of_its_parameter(tmp_path: Path, setting: str, expected: dict[str, object]) -> None:
+    assert read_body(written(tmp_path, "model: iris"), [setting]).parameters == {"model": "iris", **expected}
+
+
 @pytest.mark.parametrize("setting", ["a", "=1", "a.=1", ".a=1", " =1"])
 def test_a_setting_that_is_none_is_a_wrong_call(tmp_path: Path, setting: str) -> None:
     with pytest.raises(click.BadParameter, match="must be KEY=VALUE"):
