@@ -1,5 +1,6 @@
 # Everything runs in .venv, which is built from requirements.txt by hash and rebuilt only when that file changes.
 PYTHON ?= python3.11
+PORT ?= 3000
 venv := .venv
 packages := $(venv)/.requirements-$(shell cksum < requirements.txt | cut -d' ' -f1)
 project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
@@ -9,7 +10,7 @@ project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 help:
 	@echo "make demo      run two services on an S3 server of its own and print what they answered"
 	@echo "make test      run every test"
-	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000, until Ctrl-C"
+	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000 (PORT=…), until Ctrl-C"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff put the code in order"
 	@echo "make bench     measure the speed of one compute node"
@@ -22,7 +23,7 @@ demo: $(project)
 	@$(venv)/bin/batch-pipeline demo
 
 dev: $(project)
-	@$(venv)/bin/batch-pipeline dev
+	@$(venv)/bin/batch-pipeline dev --port $(PORT)
 
 test: $(project)
 	$(venv)/bin/python -m pytest $(ARGS)

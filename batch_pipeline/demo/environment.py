@@ -20,9 +20,9 @@ from batch_pipeline.orchestration.shipped import INSTANCE
 def playground() -> Iterator[Path]:
     """A DAGSTER_HOME and an S3 server that last as long as the block, however it ends; gives the home.
 
-    Ctrl-C and SIGTERM both end the block as `KeyboardInterrupt`.
+    Ctrl-C, SIGTERM and a closed terminal end the block as `KeyboardInterrupt`.
     """
-    with tempfile.TemporaryDirectory(prefix="batch-pipeline-demo-") as folder, _interrupted_by_sigterm():
+    with tempfile.TemporaryDirectory(prefix="batch-pipeline-demo-") as folder, _interruptible():
         home = Path(folder)
         shutil.copy(INSTANCE, home / "dagster.yaml")
         with s3_server() as endpoint, _environment(_hidden() | settings(endpoint, home)):
@@ -75,12 +75,19 @@ def _set(values: Mapping[str, str | None]) -> None:
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
+    """SIGTERM, and the closing of the terminal unless it is to be ignored (nohup), do what Ctrl-C does."""
+
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A shell starts its background jobs with SIGINT ignored, and so would be Dagster's, which is stopped by it.
+    told = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        told.append(signal.SIGHUP)
+    before = {each: signal.signal(each, interrupt) for each in told}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -42,7 +42,7 @@ def test_runs_both_services(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("when", ["training", "deploying"])
 def test_stops_when_told(sent: signal.Signals, when: str, tmp_path: Path) -> None:
     environment, mark = marked_environment()
