@@ -76,6 +76,11 @@ class OutputLayout:
         return self.parts.child(f"{line}-{part}")
 
 
+def result_name(name: str, suffix: str) -> str:
+    """Where below `infer-result/` the result of an input of this name stands."""
+    return f"{name}{suffix}{RESULT_SUFFIX}"
+
+
 def result_digest(relative: str) -> bytes:
     """16 bytes that stand for a result's name in the records, which never hold the name itself."""
     return hashlib.sha256(relative.encode("utf-8", "surrogatepass")).digest()[:16]

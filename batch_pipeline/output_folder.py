@@ -11,7 +11,7 @@ import orjson
 from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, ServiceChanged
 from batch_pipeline.layout import OutputLayout, result_digest
 from batch_pipeline.locations import Location
-from batch_pipeline.planning import load_table
+from batch_pipeline.plan import load_table
 from batch_pipeline.storage import Storage
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline import environment, service
+from batch_pipeline import checking, environment
 from batch_pipeline.errors import InputFailed, ObjectNotFound, OutputRefused, ServiceChanged, ServiceLocked
 from batch_pipeline.locations import ShareLink, Source
 from batch_pipeline.node.job import NodeJob
@@ -58,13 +58,13 @@ def preview(parameters: ServiceParameters, deployment: Deployment, *, rows: int 
     job = _job(parameters, model, deployment)
     rule = job.mapping.rule() if job.mapping is not None else None
     with environment.applied(parameters.environment):
-        inputs = tuple(_previewed(service.input_list(parameters, deployment).read(), job, deployment, rows))
+        inputs = tuple(_previewed(checking.input_list(parameters, deployment).read(), job, deployment, rows))
     return Preview(model.ref, parameters.request_path, rule, inputs, refusal)
 
 
 def _refusal(parameters: ServiceParameters, deployment: Deployment) -> str | None:
     try:
-        service.check(parameters, deployment)
+        checking.check(parameters, deployment)
     except (OutputRefused, ServiceChanged, ServiceLocked) as error:
         return error.message
     return None

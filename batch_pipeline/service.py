@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline import environment, output_folder, planning, publishing
+from batch_pipeline import environment, output_folder, publishing
+from batch_pipeline.checking import CheckedService, check, input_list, made_from, mapping_of
 from batch_pipeline.deployment import Deployment
-from batch_pipeline.errors import InputMissing, ModelRefused, NodeFailed, Refused
-from batch_pipeline.inputs import InputList
+from batch_pipeline.errors import InputMissing, Refused
+from batch_pipeline.inference import OnProgress, run_share, threads_of
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.ledger import LedgerWriter
-from batch_pipeline.locations import Location, parse_location
-from batch_pipeline.node.job import NodeJob, NodeReport, Progress
+from batch_pipeline.locations import Location
+from batch_pipeline.node.job import NodeReport, Progress
 from batch_pipeline.output_folder import ServiceRecord
 from batch_pipeline.ownership import Heartbeat, Owner, check_free
 from batch_pipeline.ownership import claim as claim_folder
 from batch_pipeline.ownership import release as release_folder
-from batch_pipeline.parameters import CsvOptions, EnvReference, ServiceParameters
-from batch_pipeline.publishing import Summary
+from batch_pipeline.parameters import EnvReference, ServiceParameters
+from batch_pipeline.plan import Plan, load_plan, renew_offsets, save_plan, save_table
+from batch_pipeline.planning import divide_over_nodes
+from batch_pipeline.shard import Shard
+from batch_pipeline.summary import Summary, is_finished, load_summary, progress_of
+from batch_pipeline.survey import survey
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from batch_pipeline.models.binding import Binding
-    from batch_pipeline.models.mapping import ColumnMapping
-    from batch_pipeline.models.registry import ModelVersion
-    from batch_pipeline.node_specs import NodeSpec
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class CheckedService:
-    """Parameters that keep every rule, and what they name."""
-
-    parameters: ServiceParameters
-    model: ModelVersion
-    binding: Binding
-    mapping: ColumnMapping | None
-    spec: NodeSpec
-    record: ServiceRecord | None
-    """What the output folder keeps of an earlier attempt."""
+__all__ = [
+    "CheckedService",
+    "InputReport",
+    "MappingReport",
+    "Shard",
+    "Summary",
+    "check",
+    "delete_results",
+    "infer",
+    "ingest",
+    "map_columns",
+    "owned",
+    "plan",
+    "progress",
+    "publish",
+    "release",
+]
 
 
 @dataclass(frozen=True)
@@ -73,44 +75,6 @@ class MappingReport:
     rule: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A small reference to one node's share of the plan in storage; all that a node step needs to be given."""
-
-    service: str
-    node: int
-    node_count: int
-    spec: str
-    output: Location
-    attempt: int
-    units: int
-    environment: dict[str, str | dict[str, str]] = field(default_factory=dict)
-
-
-def check(parameters: ServiceParameters, deployment: Deployment) -> CheckedService:
-    """Applies every rule that needs storage or the model. Writes nothing; raises Refused."""
-    storage, layout = deployment.storage, OutputLayout(parameters.output)
-    model = deployment.registry.resolve(parameters.model)
-    binding = model.bind(parameters.request_path)
-    mapping = _mapping(parameters, model, binding)
-    spec = deployment.node_specs.check(
-        parameters.node_spec,
-        automatic_learning=model.automatic_learning,
-        granted=deployment.settings.granted_specs,
-    )
-    environment.resolve(parameters.environment)
-    record = output_folder.inspect(storage, layout, parameters.name or "")
-    check_free(storage, layout, parameters.name or "")
-    inputs = input_list(parameters, deployment)
-    checked = CheckedService(parameters, model, binding, mapping, spec, record)
-    if record is None:
-        if next(inputs.read(), None) is None:
-            planning.survey(inputs)  # raises, with the reason
-    elif parameters.if_changed == "refuse":
-        output_folder.refuse_changes(layout, record, made_from(checked, planning.survey(inputs).digest))
-    return checked
-
-
 def ingest(
     parameters: ServiceParameters,
     deployment: Deployment,
@@ -136,7 +100,7 @@ def ingest(
 def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
     parameters, storage = checked.parameters, deployment.storage
     layout = OutputLayout(parameters.output)
-    found = planning.survey(input_list(parameters, deployment))
+    found = survey(input_list(parameters, deployment))
     made = made_from(checked, found.digest)
     record = output_folder.inspect(storage, layout, parameters.name or "")
     if record is not None and record.made_from != made:
@@ -144,24 +108,24 @@ def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
             output_folder.refuse_changes(layout, record, made)
         output_folder.empty(storage, layout, record)
         record = None
-    if record is not None and publishing.is_finished(storage, layout, parameters):
+    if record is not None and is_finished(storage, layout, parameters):
         return _input_report(found.table, record.attempt, finished=True)
     attempt = record.attempt + 1 if record else 1
     if record is None:
         # The record comes first: whatever follows it belongs to this service.
         output_folder.save_record(storage, layout, ServiceRecord(parameters.name or "", made, attempt))
-        planning.save_table(storage, layout.inputs, found.table)
+        save_table(storage, layout.inputs, found.table)
     else:
         publishing.unpublish(storage, layout, parameters.node_count)
         output_folder.save_record(storage, layout, replace(record, attempt=attempt))
-        planning.renew_offsets(storage, layout, found.table)
+        renew_offsets(storage, layout, found.table)
     return _input_report(found.table, attempt, finished=False)
 
 
 def map_columns(parameters: ServiceParameters, deployment: Deployment) -> MappingReport:
     """Resolves the model and the rule by which CSV columns reach its request. Raises Refused."""
     model = deployment.registry.resolve(parameters.model)
-    mapping = _mapping(parameters, model, model.bind(parameters.request_path))
+    mapping = mapping_of(parameters, model, model.bind(parameters.request_path))
     rule = mapping.rule() if mapping is not None else None
     return MappingReport(model.ref, model.sha256 or "", model.digest or "", parameters.request_path, rule)
 
@@ -173,13 +137,13 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
     """
     storage, layout = deployment.storage, OutputLayout(parameters.output)
     record = _own_record(deployment, parameters)
-    if publishing.is_finished(storage, layout, parameters):
+    if is_finished(storage, layout, parameters):
         return ()
     with _owned(deployment, layout, owner):
         mapped = map_columns(parameters, deployment)
         inputs = input_list(parameters, deployment)
         etag = storage.head(inputs.location).etag if inputs.is_manifest else None
-        shards = planning.divide_over_nodes(
+        shards = divide_over_nodes(
             storage,
             layout,
             replace(inputs, etag=etag),
@@ -187,7 +151,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             min_part=deployment.settings.min_part_bytes,
             may_cut=mapped.rule is not None and not parameters.csv.multiline and parameters.node_count > 1,
         )
-        plan = planning.Plan(
+        plan = Plan(
             service=record.service,
             model=mapped.model,
             model_digest=mapped.model_digest,
@@ -202,7 +166,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             started=time.time(),
             attempt=record.attempt,
         )
-        planning.save_plan(storage, layout, plan)
+        save_plan(storage, layout, plan)
     variables = parameters.to_config()["environment"]
     return tuple(
         Shard(
@@ -238,9 +202,9 @@ def infer(
         name: EnvReference(**value) if isinstance(value, dict) else value for name, value in shard.environment.items()
     }
     with _owned(deployment, layout, owner) as heartbeat, environment.applied(variables):
-        plan = planning.load_plan(storage, layout)
+        plan = load_plan(storage, layout)
         with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node) as ledger:
-            progress, sample = _run_node(
+            progress, sample = run_share(
                 shard,
                 plan,
                 deployment,
@@ -259,8 +223,8 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
     A share of failures above the threshold is a summary whose state is `failed`. Raises AccountingFailed.
     """
     storage, layout = deployment.storage, OutputLayout(parameters.output)
-    stored = publishing.load_summary(storage, layout)
-    if stored is not None and publishing.is_finished(storage, layout, parameters):
+    stored = load_summary(storage, layout)
+    if stored is not None and is_finished(storage, layout, parameters):
         summary = replace(stored, state="finished", message="", already_finished=True)
         release_folder(storage, layout, owner.run_id)
         return summary
@@ -284,7 +248,7 @@ def owned(output: Location, deployment: Deployment, owner: Owner) -> Iterator[He
 
 def progress(parameters: ServiceParameters, deployment: Deployment) -> Progress:
     """How far the nodes of a service are, all together; all zero before it has a plan in its output folder."""
-    return publishing.progress(deployment.storage, OutputLayout(parameters.output), parameters.name or "")
+    return progress_of(deployment.storage, OutputLayout(parameters.output), parameters.name or "")
 
 
 def delete_results(output: Location, service: str, deployment: Deployment) -> int:
@@ -295,42 +259,6 @@ def delete_results(output: Location, service: str, deployment: Deployment) -> in
         return 0
     check_free(storage, layout, service)
     return output_folder.empty(storage, layout, record)
-
-
-def input_list(parameters: ServiceParameters, deployment: Deployment) -> InputList:
-    return InputList(deployment.storage, parameters.input, deployment.settings.allow_local_files)
-
-
-def made_from(checked: CheckedService, input_digest: str) -> dict[str, Any]:
-    """What must not change when the service is run again, each as a value that can be compared and kept."""
-    parameters = checked.parameters
-    return {
-        "model": f"{checked.model.ref} (digest {checked.model.digest})",
-        "request_path": parameters.request_path,
-        "mapping": checked.mapping.rule() if checked.mapping else None,
-        "input list": input_digest,
-        "csv": parameters.csv.model_dump(),
-        "join_input": parameters.join_input,
-        "node_count": parameters.node_count,
-        "node_spec": parameters.node_spec,
-        "environment": environment.fingerprint(parameters.environment),
-    }
-
-
-def _mapping(parameters: ServiceParameters, model: ModelVersion, binding: Binding) -> ColumnMapping | None:
-    from batch_pipeline.models.binding import check_mapping
-    from batch_pipeline.models.mapping import parse
-
-    if binding.kind == "file":
-        if parameters.mapping is not None:
-            raise ModelRefused(
-                f"mapping: {model.ref} takes files at {parameters.request_path}, and a mapping is "
-                "for models that take JSON; leave it out"
-            )
-        return None
-    mapping = parse(parameters.mapping, model.request_schema(parameters.request_path), header=parameters.csv.header)
-    check_mapping(binding, mapping)
-    return mapping
 
 
 def _own_record(deployment: Deployment, parameters: ServiceParameters) -> ServiceRecord:
@@ -350,76 +278,6 @@ def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterat
     claim_folder(storage, layout, owner, lock_seconds=deployment.settings.lock_seconds)
     with Heartbeat(storage, layout, owner).running() as heartbeat:
         yield heartbeat
-
-
-def _run_node(
-    shard: Shard,
-    plan: planning.Plan,
-    deployment: Deployment,
-    ledger: LedgerWriter,
-    on_progress: OnProgress,
-    *,
-    threads: int,
-    stopping: Callable[[], bool],
-) -> tuple[Progress, tuple[dict[str, object], ...]]:
-    from batch_pipeline.models.mapping import parse
-    from batch_pipeline.node.run import run_node
-
-    storage, layout = deployment.storage, OutputLayout(shard.output)
-    model = deployment.registry.resolve(plan.model)
-    if model.digest != plan.model_digest:
-        raise NodeFailed(
-            f"the model {plan.model} was replaced after the service was planned; run it again with --overwrite"
-        )
-    binding = model.bind(plan.request_path)
-    csv = CsvOptions(**plan.csv)
-    mapping = (
-        parse(plan.mapping, model.request_schema(plan.request_path), header=csv.header)
-        if binding.kind == "json"
-        else None
-    )
-    table = planning.load_table(storage, layout.shard(shard.node))
-    done = publishing.finished_units(storage, layout, table) if plan.attempt > 1 else set()
-    share = plan.shards[shard.node]
-    pairs = planning.shard_rows(table, _planned_inputs(plan, deployment), share)
-    units = (unit for unit in planning.units(pairs, layout) if (unit.line, unit.part) not in done)
-    base = planning.progress_before(table, done)
-
-    def so_far(current: Progress) -> Progress:
-        return replace(current, done=current.done + base.done, failed=current.failed + base.failed, units=base.units)
-
-    def report(current: Progress) -> None:
-        ledger.report(so_far(current))
-        on_progress(so_far(current))
-
-    job = NodeJob(
-        units=units,
-        unit_count=base.units - base.done,
-        model_folder=deployment.registry.fetch(model),
-        model_file=model.model_file,
-        binding=binding,
-        mapping=mapping,
-        csv=csv,
-        join_input=plan.join_input,
-        threads=threads,
-        providers=deployment.node_specs[shard.spec].providers,
-    )
-    report(Progress())
-    final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
-    report(final)
-    return so_far(final), sample
-
-
-def _planned_inputs(plan: planning.Plan, deployment: Deployment) -> InputList:
-    """The input list as the plan has it."""
-    location = parse_location(plan.input_path, allow_local=True)
-    return InputList(deployment.storage, location, deployment.settings.allow_local_files, plan.input_etag)
-
-
-def threads_of(spec: NodeSpec, at_once: int = 1) -> int:
-    """How many threads a node computes on: never more than its spec has CPUs, nor than its part of this machine's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(spec.cpu, cores // max(1, at_once)))
 
 
 def _input_report(table: pl.DataFrame, attempt: int, *, finished: bool) -> InputReport:

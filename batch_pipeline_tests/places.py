@@ -12,8 +12,8 @@ from batch_pipeline import service
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.ownership import Owner
 from batch_pipeline.parameters import ServiceParameters, parse_parameters
-from batch_pipeline.publishing import Summary
 from batch_pipeline.settings import Settings
+from batch_pipeline.summary import Summary
 
 EXPORTED = Path(__file__).parent / "exported"
 NUMBER = {"type": "number"}

@@ -13,8 +13,8 @@ from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
     from batch_pipeline.node.job import NodeReport
-    from batch_pipeline.publishing import Summary
     from batch_pipeline.service import InputReport, MappingReport
+    from batch_pipeline.summary import Summary
 
 CELL = 500
 """Characters of one cell of a table; longer texts are cut."""

@@ -16,7 +16,7 @@ from batch_pipeline.orchestration.names import (
 from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
-    from batch_pipeline.publishing import Summary
+    from batch_pipeline.summary import Summary
 
 
 def service_tags(parameters: ServiceParameters) -> dict[str, str]:

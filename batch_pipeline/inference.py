@@ -1,0 +1,96 @@
+"""One node's share of a plan, made into a node's job and done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batch_pipeline.accounting import finished_units
+from batch_pipeline.deployment import Deployment
+from batch_pipeline.errors import NodeFailed
+from batch_pipeline.inputs import InputList
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.ledger import LedgerWriter
+from batch_pipeline.locations import parse_location
+from batch_pipeline.node.job import NodeJob, Progress
+from batch_pipeline.parameters import CsvOptions
+from batch_pipeline.plan import Plan, load_table
+from batch_pipeline.shard import Shard, progress_before, shard_rows, units_of
+
+if TYPE_CHECKING:
+    from batch_pipeline.node_specs import NodeSpec
+
+OnProgress = Callable[[Progress], None]
+
+
+def run_share(
+    shard: Shard,
+    plan: Plan,
+    deployment: Deployment,
+    ledger: LedgerWriter,
+    on_progress: OnProgress,
+    *,
+    threads: int,
+    stopping: Callable[[], bool],
+) -> tuple[Progress, tuple[dict[str, object], ...]]:
+    """The node's progress, all attempts together, and a few answers. Raises NodeFailed, or ModelRefused."""
+    from batch_pipeline.models.mapping import parse
+    from batch_pipeline.node.run import run_node
+
+    storage, layout = deployment.storage, OutputLayout(shard.output)
+    model = deployment.registry.resolve(plan.model)
+    if model.digest != plan.model_digest:
+        raise NodeFailed(
+            f"the model {plan.model} was replaced after the service was planned; run it again with --overwrite"
+        )
+    binding = model.bind(plan.request_path)
+    csv = CsvOptions(**plan.csv)
+    mapping = (
+        parse(plan.mapping, model.request_schema(plan.request_path), header=csv.header)
+        if binding.kind == "json"
+        else None
+    )
+    table = load_table(storage, layout.shard(shard.node))
+    done = finished_units(storage, layout, table) if plan.attempt > 1 else set()
+    share = plan.shards[shard.node]
+    pairs = shard_rows(table, _planned_inputs(plan, deployment), share)
+    units = (unit for unit in units_of(pairs, layout) if (unit.line, unit.part) not in done)
+    base = progress_before(table, done)
+
+    def so_far(current: Progress) -> Progress:
+        return replace(current, done=current.done + base.done, failed=current.failed + base.failed, units=base.units)
+
+    def report(current: Progress) -> None:
+        ledger.report(so_far(current))
+        on_progress(so_far(current))
+
+    job = NodeJob(
+        units=units,
+        unit_count=base.units - base.done,
+        model_folder=deployment.registry.fetch(model),
+        model_file=model.model_file,
+        binding=binding,
+        mapping=mapping,
+        csv=csv,
+        join_input=plan.join_input,
+        threads=threads,
+        providers=deployment.node_specs[shard.spec].providers,
+    )
+    report(Progress())
+    final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
+    report(final)
+    return so_far(final), sample
+
+
+def _planned_inputs(plan: Plan, deployment: Deployment) -> InputList:
+    """The input list as the plan has it."""
+    location = parse_location(plan.input_path, allow_local=True)
+    return InputList(deployment.storage, location, deployment.settings.allow_local_files, plan.input_etag)
+
+
+def threads_of(spec: NodeSpec, at_once: int = 1) -> int:
+    """How many threads a node computes on: never more than its spec has CPUs, nor than its part of this machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(spec.cpu, cores // max(1, at_once)))

@@ -1,0 +1,96 @@
+"""How a service ended or how far it is, as its records say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from batch_pipeline.errors import ObjectNotFound
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.node.job import Progress
+from batch_pipeline.parameters import ServiceParameters
+from batch_pipeline.plan import load_plan
+from batch_pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a service ended. `first_errors` and `sample` are for people; storage keeps the rest."""
+
+    state: Literal["finished", "failed"]
+    message: str
+    """Why it failed, in one line; empty where it did not."""
+    inputs: int
+    succeeded: int
+    failed: int
+    rows: int
+    failed_rows: int
+    size: int
+    """Bytes of all results."""
+    nodes: int
+    seconds: float
+    """From the attempt's plan to the last manifest."""
+    result_manifests: tuple[str, ...]
+    error_manifests: tuple[str, ...]
+    already_finished: bool = False
+    sample: tuple[dict[str, Any], ...] = ()
+    """{"source", "answer"} of a few inputs."""
+    first_errors: tuple[dict[str, Any], ...] = ()
+    """{"source", "line", "code", "message"} of a few failed inputs."""
+
+    @property
+    def failed_share(self) -> float:
+        """The larger of failed inputs ÷ inputs and failed rows ÷ rows."""
+        return max(
+            self.failed / self.inputs if self.inputs else 0.0, self.failed_rows / self.rows if self.rows else 0.0
+        )
+
+
+def load_summary(storage: Storage, layout: OutputLayout) -> Summary | None:
+    try:
+        record = orjson.loads(storage.read(layout.finished))
+    except ObjectNotFound:
+        return None
+    record["result_manifests"] = tuple(record["result_manifests"])
+    record["error_manifests"] = tuple(record["error_manifests"])
+    return Summary(**record)
+
+
+def is_finished(storage: Storage, layout: OutputLayout, parameters: ServiceParameters) -> bool:
+    """Whether nothing is left to do: all manifests stand, and no larger share failed than is allowed now."""
+    summary = load_summary(storage, layout)
+    if summary is None or summary.failed_share > parameters.error_threshold:
+        return False
+    try:
+        for node in range(parameters.node_count):
+            storage.head(layout.result_manifest(node))
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def progress_of(storage: Storage, layout: OutputLayout, service: str) -> Progress:
+    """All nodes' progress added up; all zero before the service has a plan here."""
+    try:
+        plan = load_plan(storage, layout)
+    except ObjectNotFound:
+        return Progress()
+    if plan.service != service:
+        return Progress()
+    total = Progress(units=plan.inputs)
+    for shard in plan.shards:
+        try:
+            node = Progress(**orjson.loads(storage.read(layout.progress(shard.node))))
+        except ObjectNotFound:
+            continue
+        total = Progress(
+            total.done + node.done,
+            total.failed + node.failed,
+            total.units,
+            total.rows + node.rows,
+            total.failed_rows + node.failed_rows,
+            total.bytes_read + node.bytes_read,
+        )
+    return total
