@@ -80,7 +80,7 @@ def made_from(checked: CheckedService, input_digest: str) -> dict[str, Any]:
 
 
 def mapping_of(parameters: ServiceParameters, model: ModelVersion, binding: Binding) -> ColumnMapping | None:
-    from batch_pipeline.models.binding import check_mapping
+    from batch_pipeline.models.binder import check_mapping
     from batch_pipeline.models.mapping import parse
 
     if binding.kind == "file":

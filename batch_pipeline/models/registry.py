@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from batch_pipeline.errors import ModelRefused, PreconditionFailed
 from batch_pipeline.locations import Location
-from batch_pipeline.models.binding import Binding, bind
+from batch_pipeline.models.binder import bind
+from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.onnx_model import OnnxModel
 from batch_pipeline.models.package import CONFIG_FILE, Api, FileInfo, OnnxOptions, PackageConfig
 from batch_pipeline.models.package_cache import PackageCache, digest

@@ -8,7 +8,7 @@ from pathlib import Path
 from batch_pipeline.errors import ModelRefused
 from batch_pipeline.models import labels as label_rules
 from batch_pipeline.models import preprocessing
-from batch_pipeline.models.binding import try_to_bind
+from batch_pipeline.models.binder import try_to_bind
 from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline.models.binding import bind
+from batch_pipeline.models.binder import bind
 from batch_pipeline.models.mapping import parse
 from batch_pipeline.models.schema import leaves, schema_of
 from batch_pipeline.models.status import inspect_package

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from batch_pipeline.models.binding import bind
+from batch_pipeline.models.binder import bind
 from batch_pipeline.models.status import Inspection, inspect_package
 from batch_pipeline_tests.models.packages import EXPORTED, FILE_REQUEST, api, config, schema, write
 

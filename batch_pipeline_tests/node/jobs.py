@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_pipeline.locations import Location
-from batch_pipeline.models.binding import bind
+from batch_pipeline.models.binder import bind
 from batch_pipeline.models.mapping import parse
 from batch_pipeline.models.status import inspect_package
 from batch_pipeline.node.job import NodeJob, Progress, Unit, UnitError, UnitResult

@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch_pipeline.errors import ModelRefused
-from batch_pipeline.models.binding import Leaf, Tensor, bind, check_mapping
+from batch_pipeline.models.binder import bind, check_mapping
+from batch_pipeline.models.binding import Leaf, Tensor
 from batch_pipeline.models.mapping import generate, parse
 from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import PackageConfig
