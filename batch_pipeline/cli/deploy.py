@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_pipeline.cli.files import file_argument, read_body, set_option
+from batch_pipeline.cli.files import file_argument, more_argument, read_body, set_option
 from batch_pipeline.cli.output import json_option, print_json, say, warn
 from batch_pipeline.cli.progress import live_progress
 
@@ -16,19 +16,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @file_argument
+@more_argument
 @click.option("--name", help="The service's name; it wins over the file's.")
 @set_option
 @click.option("--wait", is_flag=True, help="Run the service here and wait for its end; no daemon is needed.")
 @click.option("--overwrite", is_flag=True, help="If the service was run before with something else, start over.")
 @json_option
-def deploy(file: str, name: str | None, settings: tuple[str, ...], wait: bool, overwrite: bool, as_json: bool) -> int:
+def deploy(
+    file: str,
+    more: tuple[str, ...],
+    name: str | None,
+    settings: tuple[str, ...],
+    wait: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
     """Deploy a service from a file of parameters.
 
     FILE is YAML or JSON; - is standard input. The run's id is printed.
     """
     from batch_pipeline.settings import Settings
 
-    body = read_body(file, settings, name)
+    body = read_body(file, settings + more, name)
     warn(body.warnings)
     parameters = body.parse(Settings.from_environment())
 

@@ -28,8 +28,19 @@ set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set one parameter, e.g. node_count=4 or csv.header=true.",
+    help="Set one parameter, e.g. node_count=4 or csv.header=true; more of them may follow.",
 )
+
+
+def _settings(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for text in given:
+        if "=" not in text:
+            raise click.UsageError(f"unexpected argument {text!r}; a setting is KEY=VALUE")
+    return given
+
+
+more_argument = click.argument("more", metavar="[KEY=VALUE]...", nargs=-1, callback=_settings)
+"""What follows the first `--set key=value`."""
 
 
 def read_body(file: str, settings: Sequence[str], name: str | None = None) -> Body:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_pipeline.cli.files import file_argument, read_body, set_option
+from batch_pipeline.cli.files import file_argument, more_argument, read_body, set_option
 from batch_pipeline.cli.output import clean, json_option, print_json, warn
 
 if TYPE_CHECKING:
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @file_argument
+@more_argument
 @set_option
 @click.option("--rows", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many rows (or files).")
 @json_option
-def preview(file: str, settings: tuple[str, ...], rows: int, as_json: bool) -> None:
+def preview(file: str, more: tuple[str, ...], settings: tuple[str, ...], rows: int, as_json: bool) -> None:
     """Show the mapping and the first answers of a service.
 
     FILE is as for deploy. Nothing is deployed or written.
     """
     from batch_pipeline.deployment import Deployment
 
-    body = read_body(file, settings)
+    body = read_body(file, settings + more)
     warn(body.warnings)
     deployment = Deployment.from_environment()
     parameters = body.parse(deployment.settings)

@@ -95,10 +95,12 @@ def test_a_preview_writes_nothing(cli: Cli, folder: Path) -> None:
 
 def test_wrong_parameters_are_one_line_each(cli: Cli, folder: Path) -> None:
     file = f"{folder}/service.yaml"
-    assert cli("deploy", file, "--wait", "--name", "a b", "--set", "nodecount=2", "--set", "csv.missing=x") == 2
+    assert cli("deploy", file, "--wait", "--name", "a b", "--set", "nodecount=2", "csv.missing=x") == 2
     assert [line.split(":")[1].strip() for line in cli.err.splitlines()] == ["name", "csv.missing", "nodecount"]
     assert cli("deploy", file, "--wait", "--set", "model=nothing") == 2
     assert cli.err.startswith("error: model: ")
+    assert cli("deploy", file, "--set", "node_count=2", "stray") == 2
+    assert "'stray'" in cli.err
     assert cli("deploy", f"{folder}/nothing.yaml") == 2
     assert cli("services", "list", "--json") == 0
     assert cli.json == []
