@@ -70,14 +70,15 @@ class Sources:
                     yield from rest.chunks
 
     def header(self, unit: Unit) -> bytes:
-        """The first line of the unit's object, of which the unit itself may be a later part."""
+        """The first line, with its end, of the unit's object, of which the unit itself may be a later part."""
         head = b""
         with self.open(unit) as opened:
             for chunk in opened.chunks:
                 head += chunk
                 if b"\n" in chunk or len(head) > LONGEST_HEADER:
                     break
-        return head.partition(b"\n")[0]
+        line, end, _ = head.partition(b"\n")
+        return line + end
 
 
 def _complete(chunks: Iterator[bytes], expected: int) -> Iterator[bytes]:

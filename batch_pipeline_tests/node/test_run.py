@@ -106,11 +106,12 @@ def test_bad_rows_stand_in_their_places(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", [False, True])
 @pytest.mark.parametrize("join_input", [False, True])
-def test_the_parts_of_a_csv_are_its_whole(tmp_path: Path, header: bool, join_input: bool) -> None:
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_the_parts_of_a_csv_are_its_whole(tmp_path: Path, header: bool, join_input: bool, line_end: str) -> None:
     rows = [f"{number},{number}.5,1e{number % 5},0.{number}" for number in range(200)]
     rows[7] = "bad,1,2,3"
     path = tmp_path / "a.csv"
-    path.write_text("\n".join((["d,a,b,c"] if header else []) + rows) + "\n")
+    path.write_text("".join(row + line_end for row in (["d,a,b,c"] if header else []) + rows), newline="")
     options: dict[str, Any] = {"request": FOUR, "csv": CsvOptions(header=header), "join_input": join_input}
     if header:
         leaves = {name: {"type": "number", "column": name} for name in "abcd"}
