@@ -234,7 +234,8 @@ def test_tls_is_checked_against_the_links_host(tmp_path: Path, monkeypatch: pyte
 
 
 def presigned(server: S3Server, bucket: str, key: str, version: str) -> str:
-    client = boto3.client(
+    # Not boto3.client: its default session keeps the first credentials that a process had.
+    client = boto3.Session().client(
         "s3", endpoint_url=server.endpoint, config=Config(signature_version=version, s3={"addressing_style": "path"})
     )  # fmt: skip
     url: str = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=60)

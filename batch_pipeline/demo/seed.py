@@ -48,7 +48,7 @@ def seed(deployment: Deployment) -> tuple[DemoService, ...]:
     """Create the bucket, train and push the models, upload the inputs. The server must be empty."""
     import boto3
 
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    boto3.Session().client("s3").create_bucket(Bucket=BUCKET)
     with tempfile.TemporaryDirectory(prefix="batch-pipeline-demo-") as folder:
         for write_package, ref in ((iris.write_package, "iris:1.0.0"), (digits.write_package, "digits:1.0.0")):
             package = Path(folder, ref.partition(":")[0])

@@ -122,7 +122,8 @@ def test_a_killed_process_blocks_nobody(instance, place, deploy):
 
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     began = time.monotonic()
-    assert launch(place.parameters(node_count=2), wait=True, instance=instance).state == "finished"
+    launched = launch(place.parameters(node_count=2), wait=True, instance=instance)
+    assert (launched.state, launched.message) == ("finished", "")
     assert time.monotonic() - began < 25, "the dead holder's lock was waited for"
     assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
 
