@@ -154,7 +154,12 @@ def _walk(path: Path, folder: Location, after: str, above: frozenset[tuple[int, 
             if child.key > after or after.startswith(child.key):
                 yield from _walk(_path(child), child, after, above | {here})
         elif child.key.encode() > after.encode():
-            yield _info(child, _path(child).stat())
+            # A file that is deleted while its folder is listed is no longer in it.
+            try:
+                found = _info(child, _path(child).stat())
+            except FileNotFoundError:
+                continue
+            yield found
 
 
 def _children(path: Path, folder: Location) -> Iterator[Location]:
