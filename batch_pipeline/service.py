@@ -225,7 +225,7 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
     storage, layout = deployment.storage, OutputLayout(parameters.output)
     stored = load_summary(storage, layout)
     if stored is not None and is_finished(storage, layout, parameters):
-        summary = replace(stored, state="finished", message="", already_finished=True)
+        summary = replace(stored, already_finished=True)
         release_folder(storage, layout, owner.run_id)
         return summary
     with _owned(deployment, layout, owner) as heartbeat:

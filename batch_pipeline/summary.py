@@ -59,9 +59,12 @@ def load_summary(storage: Storage, layout: OutputLayout) -> Summary | None:
 
 
 def is_finished(storage: Storage, layout: OutputLayout, parameters: ServiceParameters) -> bool:
-    """Whether nothing is left to do: all manifests stand, and no larger share failed than is allowed now."""
+    """Whether nothing is left to do: it finished, no larger share failed than is allowed now, and all manifests stand.
+
+    Where it ended as failed, the failed inputs are tried again, also under a threshold that would let them pass.
+    """
     summary = load_summary(storage, layout)
-    if summary is None or summary.failed_share > parameters.error_threshold:
+    if summary is None or summary.state == "failed" or summary.failed_share > parameters.error_threshold:
         return False
     try:
         for node in range(parameters.node_count):

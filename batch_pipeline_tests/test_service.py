@@ -248,6 +248,17 @@ def test_a_higher_threshold_can_finish_without_computing(place):
     assert (place.output / "infer-result/a.csv_result.txt").stat().st_mtime_ns == written
 
 
+def test_failed_inputs_are_tried_again_under_a_higher_threshold(place):
+    listing = place.manifest(
+        place.put("good.csv"), f"file://{place.root}/in/late.csv", f"file://{place.root}/in/no.csv"
+    )
+    assert place.run(input_path=listing).state == "failed"
+    place.put("late.csv", rows(2))
+    summary = place.run("second", input_path=listing, error_threshold=0.9)
+    assert (summary.state, summary.succeeded, summary.failed) == ("finished", 2, 1)
+    assert place.run("third", input_path=listing, error_threshold=0.9).already_finished
+
+
 def test_an_interrupted_service_continues_with_what_is_left(place):
     place.put("big.csv", rows(3000))
     place.put("small.csv", rows(3))
