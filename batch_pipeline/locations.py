@@ -223,9 +223,9 @@ def _invalid(text: str, what: str, why: str) -> InvalidLocation:
 
 
 def _shown(text: str) -> str:
-    """The text without what may be secret in it: an address's user, query and fragment."""
-    if not text.lower().startswith(("http://", "https://")):
+    """The text without what may be secret in it: an address's user, query and fragment, also where it is misspelt."""
+    if text.lower().startswith(("s3://", "obs://", "file://", "/")):
         return text
-    scheme, _, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

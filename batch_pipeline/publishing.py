@@ -139,13 +139,14 @@ class _Drafts:
         if summary.failed_share <= parameters.error_threshold:
             return summary
         first = self._first_errors[0]
+        where = first["source"] or f"line {first['line']}"
         return replace(
             summary,
             state="failed",
             message=f"{summary.failed} of {summary.inputs} inputs and "
             f"{summary.failed_rows} of {summary.rows} rows failed, "
             f"more than error_threshold {parameters.error_threshold:g} allows; "
-            f"the first: {first['source']}: {first['message']} (see {self._layout.output}infer-error-*.manifest)",
+            f"the first: {where}: {first['message']} (see {self._layout.output}infer-error-*.manifest)",
         )
 
     def upload(self, storage: Storage) -> None:

@@ -259,6 +259,12 @@ def test_failed_inputs_are_tried_again_under_a_higher_threshold(place):
     assert place.run("third", input_path=listing, error_threshold=0.9).already_finished
 
 
+def test_a_first_error_without_a_source_is_named_by_its_line(place):
+    listing = place.manifest(place.put("good.csv"))
+    (place.root / listing.removeprefix(f"file://{place.root}/")).write_text("\nnot JSON\n")
+    assert "the first: line 2: the line is not JSON" in place.run(input_path=listing).message
+
+
 def test_an_interrupted_service_continues_with_what_is_left(place):
     place.put("big.csv", rows(3000))
     place.put("small.csv", rows(3))
