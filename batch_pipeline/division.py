@@ -32,7 +32,9 @@ def divide(
     usual = max(1, sum(known) // len(known)) if known else 1
     weights = [max(1, usual if size is None else size) for size in sizes]
     pieces = _contiguous(weights, divisible, node_count, min_part)
-    if any(divisible) or len(weights) <= node_count or _imbalance(weights, pieces, node_count) <= BALANCED:
+    if len(weights) <= node_count and all(len(cut) == 1 for cut in pieces):
+        return [(Piece(node),) for node in range(len(weights))]
+    if any(divisible) or _imbalance(weights, pieces, node_count) <= BALANCED:
         return pieces
     return _largest_first(weights, node_count)
 

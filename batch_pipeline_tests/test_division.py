@@ -64,6 +64,7 @@ def test_unknown_sizes_are_divided_by_count():
     assert nodes == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-def test_more_nodes_than_inputs_leaves_nodes_without_work():
-    nodes = {cut[0].node for cut in divide([5, 5], [False, False], 4, 1)}
-    assert len(nodes) == 2
+def test_with_a_node_for_each_input_each_has_its_own_from_the_first_on():
+    for sizes in ([5], [1, 1000], [None, 3, 0]):
+        pieces = divide(sizes, [False] * len(sizes), 4, 1)
+        assert [cut[0].node for cut in pieces] == list(range(len(sizes)))
