@@ -16,6 +16,7 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.orchestration.config import from_run_config
+from batch_pipeline.orchestration.fork_server import current_fork_server
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
@@ -49,6 +50,7 @@ class LocalExecutor(Executor):
         instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
         with ExitStack() as stack:
             stack.enter_context(_without_main())
+            stack.enter_context(current_fork_server())
             stack.enter_context(_stopping(instance, plan_context.run_id))
             for event in self._inner(plan_context).execute(plan_context, execution_plan):
                 yield event

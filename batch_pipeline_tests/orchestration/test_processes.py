@@ -154,3 +154,13 @@ if __name__ == "__main__":
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     until(lambda: step.state() == "gone", seconds=10)
+
+
+def test_nodes_have_the_environment_of_their_own_run(instance, place, monkeypatch):
+    place.put("a.csv")
+    assert launch(place.parameters(node_count=2), wait=True, instance=instance).state == "finished"
+    monkeypatch.setenv("SET_BETWEEN_TWO_RUNS", "1")
+    changes = {"name": "second", "output_path": f"file://{place.root}/out2/", "node_count": 2}
+    second = place.parameters(**changes, environment={"TOKEN": {"env": "SET_BETWEEN_TWO_RUNS"}})
+    launched = launch(second, wait=True, instance=instance)
+    assert (launched.state, launched.message) == ("finished", "")
