@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,12 +70,15 @@ def _dagster(port: int, launchpad: Path) -> Iterator[subprocess.Popen[bytes]]:
     # `dagster dev` warns that `dg dev` is its successor, which is for projects of another shape.
     dagster = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
     command = [*dagster, "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
-    variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad)}
-    with subprocess.Popen(command, env=variables, cwd=launchpad.parent, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            _stop(process)
+    # Dagster leaves sockets behind where a process had to be killed; a socket's path may have 107 bytes at most.
+    short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108  a folder of our own is made in it
+    with tempfile.TemporaryDirectory(prefix="bp-", dir=short, ignore_cleanup_errors=True) as scratch:
+        variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad), "TMPDIR": scratch}
+        with subprocess.Popen(command, env=variables, cwd=launchpad.parent, start_new_session=True) as process:
+            try:
+                yield process
+            finally:
+                _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
