@@ -47,8 +47,8 @@ def check(parameters: ServiceParameters, deployment: Deployment) -> CheckedServi
         granted=deployment.settings.granted_specs,
     )
     environment.resolve(parameters.environment)
-    record = output_folder.inspect(storage, layout, parameters.name or "")
-    check_free(storage, layout, parameters.name or "")
+    record = output_folder.inspect(storage, layout, parameters.full_name)
+    check_free(storage, layout, parameters.full_name)
     inputs = input_list(parameters, deployment)
     checked = CheckedService(parameters, model, binding, mapping, spec, record)
     if record is None:

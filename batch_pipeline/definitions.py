@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from batch_pipeline.node_specs import load_node_specs
+from batch_pipeline.orchestration.declaration import AD_HOC
 from batch_pipeline.orchestration.executor import local_executor
-from batch_pipeline.orchestration.graph import service_assets
-from batch_pipeline.orchestration.job import service_job
+from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.resources import DeploymentResource, step_outputs
 from batch_pipeline.settings import Settings
 
@@ -27,15 +27,16 @@ def build_definitions(
     `executor` may be another one, for example dagster-k8s's or dagster-ray's. Raises `InvalidSettings`.
     """
     settings = Settings.from_environment(env)
-    return dg.Definitions(
-        assets=service_assets(load_node_specs(settings.node_specs), env),
-        jobs=[service_job()],
-        executor=executor,
-        resources={
-            "deployment": DeploymentResource(),
-            **step_outputs(settings.step_outputs),
-            **(resource_overrides or {}),
-        },
+    return dg.Definitions.merge(
+        declare(AD_HOC, load_node_specs(settings.node_specs), env, executor),
+        dg.Definitions(
+            executor=executor,
+            resources={
+                "deployment": DeploymentResource(),
+                **step_outputs(settings.step_outputs),
+                **(resource_overrides or {}),
+            },
+        ),
     )
 
 

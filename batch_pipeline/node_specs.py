@@ -70,6 +70,12 @@ class NodeSpecs:
     def __len__(self) -> int:
         return len(self._specs)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NodeSpecs) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
     def __contains__(self, spec_id: object) -> bool:
         return spec_id in self._specs
 

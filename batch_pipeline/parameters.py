@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -80,6 +81,19 @@ class ServiceParameters(_Strict):
     )
     csv: CsvOptions = Field(default=CsvOptions(), description="How CSV files are read.")
     join_input: bool = Field(default=False, description="Each result line of a CSV also carries the input row.")
+
+    _full_name: str | None = PrivateAttr(default=None)
+
+    @property
+    def full_name(self) -> str:
+        """By which its records in storage know it: its name, after that of its declaration where it has one."""
+        return self._full_name or self.name or ""
+
+    def called(self, full_name: str) -> ServiceParameters:
+        """The same parameters, of a service that is called so where those of all declarations stand together."""
+        parameters = self.model_copy()
+        parameters._full_name = full_name
+        return parameters
 
     @property
     def input(self) -> Location:

@@ -102,7 +102,7 @@ def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
     layout = OutputLayout(parameters.output)
     found = survey(input_list(parameters, deployment))
     made = made_from(checked, found.digest)
-    record = output_folder.inspect(storage, layout, parameters.name or "")
+    record = output_folder.inspect(storage, layout, parameters.full_name)
     if record is not None and record.made_from != made:
         if parameters.if_changed == "refuse":
             output_folder.refuse_changes(layout, record, made)
@@ -113,7 +113,7 @@ def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
     attempt = record.attempt + 1 if record else 1
     if record is None:
         # The record comes first: whatever follows it belongs to this service.
-        output_folder.save_record(storage, layout, ServiceRecord(parameters.name or "", made, attempt))
+        output_folder.save_record(storage, layout, ServiceRecord(parameters.full_name, made, attempt))
         save_table(storage, layout.inputs, found.table)
     else:
         publishing.unpublish(storage, layout, parameters.node_count)
@@ -248,7 +248,7 @@ def owned(output: Location, deployment: Deployment, owner: Owner) -> Iterator[He
 
 def progress(parameters: ServiceParameters, deployment: Deployment) -> Progress:
     """How far the nodes of a service are, all together; all zero before it has a plan in its output folder."""
-    return progress_of(deployment.storage, OutputLayout(parameters.output), parameters.name or "")
+    return progress_of(deployment.storage, OutputLayout(parameters.output), parameters.full_name)
 
 
 def delete_results(output: Location, service: str, deployment: Deployment) -> int:
@@ -263,10 +263,10 @@ def delete_results(output: Location, service: str, deployment: Deployment) -> in
 
 def _own_record(deployment: Deployment, parameters: ServiceParameters) -> ServiceRecord:
     layout = OutputLayout(parameters.output)
-    record = output_folder.inspect(deployment.storage, layout, parameters.name or "")
+    record = output_folder.inspect(deployment.storage, layout, parameters.full_name)
     if record is None:
         raise InputMissing(
-            f"{layout.output} holds no attempt of the service {parameters.name}; deploy it from the start"
+            f"{layout.output} holds no attempt of the service {parameters.full_name}; deploy it from the start"
         )
     return record
 

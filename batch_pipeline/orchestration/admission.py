@@ -5,8 +5,8 @@ from __future__ import annotations
 import dagster as dg
 
 from batch_pipeline.errors import LimitReached, ServiceBusy
-from batch_pipeline.orchestration.names import SERVICE
-from batch_pipeline.orchestration.runs import latest_run, run_records
+from batch_pipeline.orchestration.names import full_name
+from batch_pipeline.orchestration.runs import declarations, latest_run, run_records
 from batch_pipeline.orchestration.states import ACTIVE, state_of
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
@@ -17,12 +17,14 @@ def as_admitted(parameters: ServiceParameters, *, overwrite: bool) -> ServicePar
     return parameters.model_copy(update={"if_changed": "overwrite"}) if overwrite else parameters
 
 
-def refuse_if_busy(instance: dg.DagsterInstance, name: str) -> None:
+def refuse_if_busy(instance: dg.DagsterInstance, declaration: str, name: str) -> None:
     """Raises `ServiceBusy` for a service that is deploying or running."""
-    run = latest_run(instance, name)
+    run = latest_run(instance, declaration, name)
     state = state_of(run)
     if run is not None and state in ACTIVE:
-        raise ServiceBusy(f"the service {name} is {state} (run {run.run_id}): stop it, or wait for its end")
+        raise ServiceBusy(
+            f"the service {full_name(declaration, name)} is {state} (run {run.run_id}): stop it, or wait for its end"
+        )
 
 
 def refuse_above_limit(existing: int, settings: Settings) -> None:
@@ -34,12 +36,19 @@ def refuse_above_limit(existing: int, settings: Settings) -> None:
         )
 
 
-def admit_partition(instance: dg.DagsterInstance, name: str, settings: Settings) -> None:
+def existing_services(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    """The names of the services of each declaration."""
+    return {declaration: set(instance.get_dynamic_partitions(declaration)) for declaration in declarations(instance)}
+
+
+def admit_partition(instance: dg.DagsterInstance, declaration: str, name: str, settings: Settings) -> None:
     """Count in a service that was launched otherwise than by us, in the UI for example. Raises `LimitReached`."""
-    known = set(instance.get_dynamic_partitions(SERVICE))
-    runs = run_records(instance, [name])
+    existing = existing_services(instance)
+    known = existing.get(declaration, set())
+    runs = run_records(instance, declaration, [name])
     first = next(runs, None) is None or next(runs, None) is None
     if first:
-        refuse_above_limit(len(known - {name}), settings)
-    if name not in known:
-        instance.add_dynamic_partitions(SERVICE, [name])
+        refuse_above_limit(sum(map(len, existing.values())) - (name in known), settings)
+    # A fixed declaration's one service is named as itself, and needs no record.
+    if name not in known and name != declaration:
+        instance.add_dynamic_partitions(declaration, [name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
@@ -15,40 +16,80 @@ from dagster._core.remote_origin import (
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import make_new_run_id
+from dagster._utils.hosted_user_process import recon_repository_from_origin
 
+from batch_pipeline.errors import Refused
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.holders import holder_tag
-from batch_pipeline.orchestration.names import DEFINITIONS_ATTRIBUTE, DEFINITIONS_MODULE, JOB, LOCATION, PARTITION
+from batch_pipeline.orchestration.names import (
+    DEFINITIONS_ATTRIBUTE,
+    DEFINITIONS_MODULE,
+    JOB,
+    LOCATION,
+    PARTITION,
+    SERVICE,
+    job_name,
+)
 from batch_pipeline.orchestration.tags import service_tags
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters
 
 
-def reconstructable_job() -> ReconstructableJob:
-    """The job of our own definitions, as another process can load it too."""
-    repository = ReconstructableRepository.for_module(DEFINITIONS_MODULE, DEFINITIONS_ATTRIBUTE)
-    return repository.get_reconstructable_job(JOB)
+@dataclass(frozen=True)
+class JobOrigin:
+    """Where a job is defined: for a process that loads it, and for the UI and the daemon."""
+
+    job: ReconstructableJob
+    remote: RemoteJobOrigin | None
+
+    @classmethod
+    def own(cls) -> JobOrigin:
+        """The job of our own definitions."""
+        repository = ReconstructableRepository.for_module(DEFINITIONS_MODULE, DEFINITIONS_ATTRIBUTE)
+        return cls(repository.get_reconstructable_job(JOB), _remote_repository().get_job_origin(JOB))
+
+    @classmethod
+    def of(cls, run: DagsterRun, declaration: str) -> JobOrigin:
+        """The declaration's job, where the run says that it is defined. Raises `Refused` where it does not."""
+        if run.job_code_origin is None:
+            raise Refused(f"run {run.run_id} does not say where its job is defined: run the service from the UI")
+        name, remote = job_name(declaration), run.remote_job_origin
+        repository = recon_repository_from_origin(run.job_code_origin.repository_origin)
+        return cls(
+            repository.get_reconstructable_job(name),
+            remote.repository_origin.get_job_origin(name) if remote is not None else None,
+        )
 
 
 def create_run(
-    instance: dg.DagsterInstance, parameters: ServiceParameters, holder: ProcessIdentity | None = None
+    instance: dg.DagsterInstance,
+    parameters: ServiceParameters,
+    holder: ProcessIdentity | None = None,
+    *,
+    like: tuple[str, DagsterRun] | None = None,
 ) -> DagsterRun:
-    """A new run of the service named in the parameters, not started. `holder` is the process that will execute it."""
-    job, run_id = reconstructable_job(), make_new_run_id()
+    """A new run of the service named in the parameters, not started. `holder` is the process that will execute it.
+
+    `like` names a declaration and an earlier run of its service: what that run left to the template, this one does too.
+    """
+    declaration, earlier = like or (SERVICE, None)
+    origin = JobOrigin.of(earlier, declaration) if earlier is not None else JobOrigin.own()
+    run_config = earlier.run_config if earlier is not None else to_run_config(parameters.to_config())
+    run_id = make_new_run_id()
     held = holder_tag(holder, run_id) if holder is not None else {}
     return instance.create_run_for_job(
-        job.get_definition(),
+        origin.job.get_definition(),
         run_id=run_id,
-        run_config=to_run_config(parameters),
-        tags={PARTITION: parameters.name or "", **service_tags(parameters), **held},
-        remote_job_origin=_remote_origin(),
-        job_code_origin=job.get_python_origin(),
+        run_config=run_config,
+        tags={PARTITION: parameters.name or "", **service_tags(parameters, declaration), **held},
+        remote_job_origin=origin.remote,
+        job_code_origin=origin.job.get_python_origin(),
     )
 
 
-def _remote_origin() -> RemoteJobOrigin:
+def _remote_repository() -> RemoteRepositoryOrigin:
     target = LoadableTargetOrigin(
         executable_path=sys.executable, module_name=DEFINITIONS_MODULE, attribute=DEFINITIONS_ATTRIBUTE
     )
     location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name=LOCATION)
-    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(JOB)
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batch_pipeline.errors import InvalidParameters, Problem, Refused
-from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
+from batch_pipeline.orchestration.names import SERVICE, full_name
 from batch_pipeline.parameters import ServiceParameters, parse_parameters
 from batch_pipeline.settings import Settings
 
@@ -20,22 +21,32 @@ class ParametersRefused(dg.DagsterError):
     """Parameters that break a rule, told to Dagster: the launch is refused with this message and no other."""
 
 
-def config_schema() -> dict[str, dg.Field]:
-    """The parameters as Dagster config fields."""
-    return _fields(ServiceParameters)
+def config_schema(declaration: Declaration = AD_HOC) -> dict[str, dg.Field]:
+    """The parameters as Dagster config fields. What a template gives need not be given again."""
+    return _fields(ServiceParameters, declaration.template)
 
 
-def config_mapping(env: Mapping[str, str]) -> dg.ConfigMapping:
-    """Hand the parameters to the graph's first op, which is the only one with config."""
+def config_mapping(declaration: Declaration, env: Mapping[str, str]) -> dg.ConfigMapping:
+    """Hand the parameters to the graph's first op, which is the only one with config.
+
+    What the run's config leaves to the template is filled in by that op, which knows the service's name.
+    """
 
     def to_first_op(config: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            parse_parameters(given(config), settings=Settings.from_environment(env))
-        except Refused as error:
-            raise ParametersRefused(error.message) from None
-        return {"ingest_manifest": {"config": dict(config)}}
+        parameters = given(config)
+        if declaration.template is None:
+            try:
+                parse_parameters(parameters, settings=Settings.from_environment(env))
+            except Refused as error:
+                raise ParametersRefused(error.message) from None
+        template = None if declaration.template is None else dict(declaration.template)
+        return {
+            "ingest_manifest": {
+                "config": {"declaration": declaration.name, "template": template, "parameters": parameters}
+            }
+        }
 
-    return dg.ConfigMapping(config_fn=to_first_op, config_schema=config_schema())
+    return dg.ConfigMapping(config_fn=to_first_op, config_schema=config_schema(declaration))
 
 
 def given(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,29 +54,36 @@ def given(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None}
 
 
-def named_parameters(config: Mapping[str, Any], name: str, settings: Settings) -> ServiceParameters:
+def named_parameters(
+    config: Mapping[str, Any], name: str, settings: Settings, *, declaration: str = SERVICE
+) -> ServiceParameters:
     """The parameters of the service `name`. Raises `InvalidParameters`, also where the config names another."""
     parameters = given(config)
     if parameters.setdefault("name", name) != name:
         raise InvalidParameters((Problem("name", f"is {parameters['name']!r}, but the partition is {name!r}"),))
-    return parse_parameters(parameters, settings=settings)
+    parsed = parse_parameters(parameters, settings=settings)
+    return parsed if declaration == SERVICE else parsed.called(full_name(declaration, name))
 
 
-def to_run_config(parameters: ServiceParameters) -> dict[str, Any]:
+def to_run_config(parameters: Mapping[str, Any], declaration: str = SERVICE) -> dict[str, Any]:
     """The run config of a service. Its name is the partition key, and is not repeated."""
-    config = parameters.to_config()
-    config.pop("name", None)
-    return {"ops": {SERVICE: {"config": config}}}
+    config = {key: value for key, value in parameters.items() if key != "name"}
+    return {"ops": {declaration: {"config": config}}}
 
 
-def from_run_config(run_config: Mapping[str, Any]) -> dict[str, Any] | None:
+def from_run_config(run_config: Mapping[str, Any], declaration: str = SERVICE) -> dict[str, Any] | None:
     """The parameters that a run was launched with, or None for a run of something else."""
-    config = run_config.get("ops", {}).get(SERVICE, {}).get("config")
+    config = run_config.get("ops", {}).get(declaration, {}).get("config")
     return dict(config) if isinstance(config, Mapping) else None
 
 
-def _fields(model: type[BaseModel]) -> dict[str, dg.Field]:
-    return {name: _field(name, field) for name, field in model.model_fields.items()}
+def _fields(model: type[BaseModel], template: Mapping[str, Any] | None = None) -> dict[str, dg.Field]:
+    if template is None:
+        return {name: _field(name, field) for name, field in model.model_fields.items()}
+    return {
+        name: dg.Field(_kind(name, field.annotation), is_required=False, description=field.description)
+        for name, field in model.model_fields.items()
+    }
 
 
 def _field(name: str, field: FieldInfo) -> dg.Field:

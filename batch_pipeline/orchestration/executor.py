@@ -15,10 +15,12 @@ from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from batch_pipeline.orchestration.config import from_run_config
+from batch_pipeline.errors import Refused
 from batch_pipeline.orchestration.fork_server import current_fork_server
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
+from batch_pipeline.orchestration.launched import effective_config, first_op_config
+from batch_pipeline.orchestration.names import PARTITION
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.settings import Settings
@@ -59,8 +61,7 @@ class LocalExecutor(Executor):
                     stack.enter_context(holding(instance, plan_context.dagster_run))
 
     def _inner(self, plan_context: PlanOrchestrationContext) -> Executor:
-        config = from_run_config(plan_context.run_config) or {}
-        if config.get("node_count", 1) == 1:
+        if _node_count(plan_context) == 1:
             return StandAloneExecutor(retries=self.retries)
         return MultiprocessExecutor(
             retries=self.retries,
@@ -68,6 +69,19 @@ class LocalExecutor(Executor):
             start_method="forkserver",
             explicit_forkserver_preload=[PRELOAD],
         )
+
+
+def _node_count(plan_context: PlanOrchestrationContext) -> int:
+    """Processes are only for several nodes. What is wrong with the parameters, the first step will say."""
+    run = plan_context.dagster_run
+    op_config = first_op_config(plan_context.job.get_definition(), plan_context.run_config)
+    if op_config is None:
+        return 1
+    try:
+        config = effective_config(plan_context.instance, op_config, run.tags.get(PARTITION, ""))
+    except Refused:
+        return 1
+    return int(config.get("node_count", 1))
 
 
 @contextmanager

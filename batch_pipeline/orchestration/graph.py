@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import dagster as dg
 
 from batch_pipeline.node_specs import NodeSpecs
 from batch_pipeline.orchestration.config import config_mapping
-from batch_pipeline.orchestration.names import (
-    ACCOUNTED,
-    ACCOUNTED_OUTPUT,
-    INFERENCE_RESULTS,
-    INPUT_MANIFEST,
-    OUTPUT_MANIFEST,
-    SERVICE,
-)
-from batch_pipeline.orchestration.ops import fan_out_op, infer_op, ingest_manifest, map_columns, write_manifests_op
+from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.names import ACCOUNTED, INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST
+from batch_pipeline.orchestration.ops import steps_of
 
-services_partitions = dg.DynamicPartitionsDefinition(name=SERVICE)
-
-INPUT_DATA = dg.AssetKey("input_data")
+INPUT_DATA = "input_data"
 MODEL = dg.AssetKey("model")
-GROUP = "batch_service"
 
 _DESCRIPTIONS = {
     INPUT_MANIFEST: "The input list of the service: a manifest, or the objects of a folder.",
@@ -31,62 +23,95 @@ _DESCRIPTIONS = {
 }
 
 
-def service_graph(specs: NodeSpecs, env: Mapping[str, str]) -> dg.GraphDefinition:
+def service_graph(declaration: Declaration, specs: NodeSpecs, env: Mapping[str, str]) -> dg.GraphDefinition:
     """ingest_manifest → map_columns → fan_out → infer_on_<spec> × nodes → write_manifests."""
-    fan_out, write_manifests = fan_out_op(specs), write_manifests_op(specs)
-    infer_ops = {spec.identifier: infer_op(spec) for spec in specs}
+    ops = steps_of(specs)
+    checks = {spec.get_python_identifier(): spec.name for spec in check_specs(declaration)}
+    upstream = list(_upstream(declaration))
 
     @dg.graph(
-        name=SERVICE,
-        description="A model over a folder or manifest of objects, on so many compute nodes; then it stops.",
-        config=config_mapping(env),
-        ins={"input_data": dg.GraphIn(), "model": dg.GraphIn()},
-        out={name: dg.GraphOut() for name in (*_DESCRIPTIONS, ACCOUNTED_OUTPUT)},
+        name=declaration.name,
+        description=declaration.description
+        or "A model over a folder or manifest of objects, on so many compute nodes; then it stops.",
+        config=config_mapping(declaration, env),
+        ins={name: dg.GraphIn() for name in (*upstream, "model")},
+        out={name: dg.GraphOut() for name in (*_DESCRIPTIONS, *checks)},
     )
-    def steps(input_data, model):  # type: ignore[no-untyped-def]
-        parameters = ingest_manifest(input_data=input_data, model=model)
-        mapped = map_columns(parameters)
-        shards = fan_out(mapped)
-        nodes = {
-            identifier: getattr(shards, identifier).map(infer).collect() for identifier, infer in infer_ops.items()
-        }
-        published = write_manifests(parameters=mapped, **nodes)
+    def steps(model, **data):  # type: ignore[no-untyped-def]
+        parameters = ops.ingest_manifest(input_data=list(data.values()), model=model)
+        mapped = ops.map_columns(parameters)
+        shards = ops.fan_out(mapped)
+        nodes = {spec: getattr(shards, spec).map(infer).collect() for spec, infer in ops.infer.items()}
+        published = ops.write_manifests(parameters=mapped, **nodes)
         return {
             INPUT_MANIFEST: parameters,
             INFERENCE_RESULTS: getattr(published, INFERENCE_RESULTS),
             OUTPUT_MANIFEST: getattr(published, OUTPUT_MANIFEST),
-            ACCOUNTED_OUTPUT: getattr(published, ACCOUNTED_OUTPUT),
+            **{output: getattr(published, check) for output, check in checks.items()},
         }
 
     return steps
 
 
-def service_assets(specs: NodeSpecs, env: Mapping[str, str]) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The upstream assets, which others make, and those of the service."""
-    manifest, results = dg.AssetKey(INPUT_MANIFEST), dg.AssetKey(INFERENCE_RESULTS)
-    service = dg.AssetsDefinition.from_graph(
-        service_graph(specs, env),
-        keys_by_input_name={"input_data": INPUT_DATA, "model": MODEL},
-        keys_by_output_name={name: dg.AssetKey(name) for name in _DESCRIPTIONS},
-        internal_asset_deps={
-            INPUT_MANIFEST: {INPUT_DATA},
-            INFERENCE_RESULTS: {manifest, MODEL},
-            OUTPUT_MANIFEST: {results},
-        },
-        partitions_def=services_partitions,
-        group_name=GROUP,
-        descriptions_by_output_name=_DESCRIPTIONS,
-        check_specs=[
-            dg.AssetCheckSpec(
-                ACCOUNTED,
-                asset=OUTPUT_MANIFEST,
-                blocking=True,
-                description="inputs = succeeded + failed, as storage says.",
-            )
-        ],
-    )
+def check_specs(declaration: Declaration) -> list[dg.AssetCheckSpec]:
+    """What is checked of every service."""
     return [
-        dg.AssetSpec(INPUT_DATA, group_name=GROUP, description="The objects of the input folder, or of the manifest."),
-        dg.AssetSpec(MODEL, group_name=GROUP, description="The model packages of the registry."),
-        service,
+        dg.AssetCheckSpec(
+            ACCOUNTED,
+            asset=declaration.key(OUTPUT_MANIFEST),
+            blocking=True,
+            description="inputs = succeeded + failed, as storage says.",
+        )
     ]
+
+
+def service_assets(
+    declaration: Declaration, specs: NodeSpecs, env: Mapping[str, str]
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The input data, which others bring, and the assets of the services."""
+    keys = {name: declaration.key(name) for name in _DESCRIPTIONS}
+    upstream = _upstream(declaration)
+    service = dg.AssetsDefinition.from_graph(
+        service_graph(declaration, specs, env),
+        keys_by_input_name={**upstream, "model": MODEL},
+        keys_by_output_name=keys,
+        internal_asset_deps={
+            INPUT_MANIFEST: set(upstream.values()),
+            INFERENCE_RESULTS: {keys[INPUT_MANIFEST], MODEL},
+            OUTPUT_MANIFEST: {keys[INFERENCE_RESULTS]},
+        },
+        partitions_def=declaration.partitions,
+        group_name=declaration.group,
+        descriptions_by_output_name=_DESCRIPTIONS,
+        check_specs=check_specs(declaration),
+    )
+    service = service.map_asset_specs(partial(_described, declaration))
+    return [service] if declaration.deps else [_input_data(declaration), service]
+
+
+def _upstream(declaration: Declaration) -> dict[str, dg.AssetKey]:
+    """The input data by the graph's input: assets that others make, or one that stands for the objects themselves."""
+    if not declaration.deps:
+        return {INPUT_DATA: declaration.key(INPUT_DATA)}
+    return {f"{INPUT_DATA}_{number}": key for number, key in enumerate(declaration.deps)}
+
+
+def _input_data(declaration: Declaration) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        declaration.key(INPUT_DATA),
+        group_name=declaration.group,
+        owners=declaration.owners,
+        tags=declaration.tags,
+        kinds={"s3"},
+        description="The objects of the input folder, or of the manifest.",
+    )
+
+
+def _described(declaration: Declaration, spec: dg.AssetSpec) -> dg.AssetSpec:
+    return spec.replace_attributes(
+        owners=declaration.owners,
+        tags=declaration.tags,
+        kinds=set(declaration.kinds),
+        freshness_policy=declaration.freshness_policy,
+        automation_condition=declaration.automation_condition,
+    )

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.api import execute_run
 from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import StorageFailed
-from batch_pipeline.orchestration.code_location import reconstructable_job
 from batch_pipeline.orchestration.holders import free_slots
+from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ WATCH_SECONDS = 1.0
 
 def execute_here(
     instance: dg.DagsterInstance,
+    job: ReconstructableJob,
     run: DagsterRun,
     parameters: ServiceParameters,
-    deployment: Deployment,
     on_progress: Callable[[Progress], None] | None,
 ) -> DagsterRun:
     """The run as it has ended. SIGINT and SIGTERM stop it, as does its own status, CANCELING, from the UI."""
+    deployment = DeploymentResource().get()
     with _terminating(), _watching(instance, run.run_id, parameters, deployment, on_progress):
         try:
-            execute_run(reconstructable_job(), run, instance)
+            execute_run(job, run, instance)
         except KeyboardInterrupt:
             # It came before or after Dagster was listening: the run may not know of it yet.
             _cancel(instance, run.run_id)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.orchestration.config import from_run_config, named_parameters
+from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.holders import owner_of
-from batch_pipeline.orchestration.names import PARTITION
+from batch_pipeline.orchestration.names import TAG_OUTPUT, TAG_SERVICE
 from batch_pipeline.orchestration.resources import DeploymentResource
 
 
@@ -19,12 +19,12 @@ def holding(instance: dg.DagsterInstance, run: DagsterRun) -> Iterator[None]:
     """For a run whose first step has taken the output folder."""
     from batch_pipeline import service
 
-    name = run.tags[PARTITION]
     deployment = DeploymentResource().get()
-    parameters = named_parameters(from_run_config(run.run_config) or {}, name, deployment.settings)
-    owner = owner_of(instance.get_run_by_id(run.run_id) or run, name)
+    tagged = instance.get_run_by_id(run.run_id) or run
+    output = parse_folder(tagged.tags[TAG_OUTPUT], allow_local=True)
+    owner = owner_of(tagged, tagged.tags[TAG_SERVICE])
     try:
-        with service.owned(parameters.output, deployment, owner):
+        with service.owned(output, deployment, owner):
             yield
     finally:
-        service.release(parameters.output, deployment, owner.run_id)
+        service.release(output, deployment, owner.run_id)

@@ -3,45 +3,62 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterHomeNotSetError
 
-from batch_pipeline.errors import InvalidSettings
-from batch_pipeline.orchestration.config import from_run_config, given
-from batch_pipeline.orchestration.graph import services_partitions
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, JOB, OUTPUT_MANIFEST, SERVICE
+from batch_pipeline.errors import InvalidParameters, InvalidSettings
+from batch_pipeline.orchestration.config import given, to_run_config
+from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, TAG_DECLARATION
 
 LAUNCHPAD_CONFIG = "BATCH_PIPELINE_LAUNCHPAD_CONFIG"
 """The setting that names a YAML or JSON file of parameters with which the Launchpad opens for a new service."""
 
 
-def service_job() -> Any:
-    """The job over the service's assets; every service has its own recorded parameters, a new one the default."""
+def service_job(declaration: Declaration = AD_HOC, executor: dg.ExecutorDefinition | None = None) -> Any:
+    """The job over the assets; every service has its own recorded parameters, a new one the default."""
     return dg.define_asset_job(
-        JOB,
-        selection=dg.AssetSelection.assets(INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST),
-        config=dg.PartitionedConfig(
-            partitions_def=services_partitions, run_config_for_partition_key_fn=run_config_of_service
+        declaration.job,
+        selection=dg.AssetSelection.assets(
+            *(declaration.key(asset) for asset in (INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST))
         ),
+        config=dg.PartitionedConfig(
+            partitions_def=declaration.partitions,
+            run_config_for_partition_key_fn=partial(run_config_of_service, declaration=declaration),
+        ),
+        executor_def=executor,
+        tags={} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name},
         description="Deploy one service: the partition is its name, the config its parameters.",
     )
 
 
-def run_config_of_service(name: str) -> dict[str, Any]:
-    """What the service of that name last ran with; for a new one the default of the Launchpad."""
-    from batch_pipeline.orchestration.runs import latest_run
+def run_config_of_service(name: str, declaration: Declaration = AD_HOC) -> dict[str, Any]:
+    """What the service of that name last ran with; for a new one its template, or the default of the Launchpad."""
+    from batch_pipeline.orchestration.runs import recorded_config
 
     try:
         with dg.DagsterInstance.get() as instance:
-            run = latest_run(instance, name)
+            recorded = recorded_config(instance, declaration.name, name)
     except DagsterHomeNotSetError:
-        run = None
-    recorded = from_run_config(run.run_config) if run is not None else None
-    parameters = recorded if recorded is not None else _launchpad_default()
-    return {"ops": {SERVICE: {"config": parameters}}} if parameters else {}
+        recorded = None
+    parameters = recorded if recorded is not None else _default(name, declaration)
+    return to_run_config(parameters, declaration.name) if parameters else {}
+
+
+def _default(name: str, declaration: Declaration) -> dict[str, Any]:
+    if declaration.template is None:
+        return _launchpad_default()
+    from batch_pipeline.triggers.template import Occasion, ServiceTemplate
+
+    try:
+        return ServiceTemplate(declaration.template).expand(Occasion(name))
+    except InvalidParameters:
+        # A text needs what only a trigger knows; the Launchpad shows it as it is written.
+        return dict(declaration.template)
 
 
 def _launchpad_default() -> dict[str, Any]:

@@ -11,11 +11,17 @@ from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import InvalidSettings
-from batch_pipeline.orchestration.admission import as_admitted, refuse_above_limit, refuse_if_busy
-from batch_pipeline.orchestration.code_location import create_run
+from batch_pipeline.orchestration.admission import (
+    as_admitted,
+    existing_services,
+    refuse_above_limit,
+    refuse_if_busy,
+)
+from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
 from batch_pipeline.orchestration.holders import end_dead_runs
+from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
 from batch_pipeline.orchestration.resources import DeploymentResource
@@ -72,19 +78,66 @@ def launch(
     if instance is None:
         with open_instance(quiet=wait) as ours:
             return launch(parameters, wait=wait, overwrite=overwrite, instance=ours, on_progress=on_progress)
-    if not wait and not isinstance(instance.run_coordinator, QueuedRunCoordinator):
-        raise InvalidSettings("the instance has no run queue: remove run_coordinator from its dagster.yaml, or wait")
+    _check_queue(instance, wait=wait)
     deployment = DeploymentResource().get()
     end_dead_runs(instance)
     parameters = _admitted(parameters, instance, deployment, overwrite=overwrite)
     # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.
     run = create_run(instance, parameters, ProcessIdentity.current() if wait else None)
+    instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
+    return _start(instance, JobOrigin.own(), run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
+
+
+def relaunch(
+    instance: dg.DagsterInstance,
+    service: ServiceId,
+    run: DagsterRun,
+    parameters: ServiceParameters,
+    *,
+    wait: bool,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Launched:
+    """Deploy a declared service again as `run` did, from the code location that declares it. Raises `Refused`.
+
+    What `run` left to the template is filled in anew, by the template as it is now.
+    """
+    _check_queue(instance, wait=wait)
+    end_dead_runs(instance)
+    refuse_if_busy(instance, service.declaration, service.partition)
+    like = (service.declaration, run)
+    again = create_run(instance, parameters, ProcessIdentity.current() if wait else None, like=like)
+    return _start(
+        instance,
+        JobOrigin.of(run, service.declaration),
+        again,
+        parameters,
+        wait=wait,
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )
+
+
+def _check_queue(instance: dg.DagsterInstance, *, wait: bool) -> None:
+    if not wait and not isinstance(instance.run_coordinator, QueuedRunCoordinator):
+        raise InvalidSettings("the instance has no run queue: remove run_coordinator from its dagster.yaml, or wait")
+
+
+def _start(
+    instance: dg.DagsterInstance,
+    origin: JobOrigin,
+    run: DagsterRun,
+    parameters: ServiceParameters,
+    *,
+    wait: bool,
+    overwrite: bool,
+    on_progress: Callable[[Progress], None] | None,
+) -> Launched:
     if overwrite:
         instance.add_run_tags(run.run_id, {TAG_OVERWRITE: run.run_id})
-    instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
     if not wait:
         return _launched(parameters, enqueue(instance, run), None)
-    ended = execute_here(instance, run, parameters, deployment, on_progress)
+    ended = execute_here(instance, origin.job, run, parameters, on_progress)
     return _launched(parameters, ended, run_error(instance, ended.run_id))
 
 
@@ -99,14 +152,14 @@ def _admitted(
     """The parameters, with a name. Raises `Refused` for everything that can be known before there is a run."""
     from batch_pipeline import service
 
-    existing = frozenset(instance.get_dynamic_partitions(SERVICE))
+    existing = existing_services(instance)
     if parameters.name is None:
-        parameters = parameters.model_copy(update={"name": generate_name(existing)})
+        parameters = parameters.model_copy(update={"name": generate_name(existing[SERVICE])})
     name = parameters.name or ""
-    if name in existing:
-        refuse_if_busy(instance, name)
+    if name in existing[SERVICE]:
+        refuse_if_busy(instance, SERVICE, name)
     else:
-        refuse_above_limit(len(existing), deployment.settings)
+        refuse_above_limit(sum(map(len, existing.values())), deployment.settings)
     service.check(as_admitted(parameters, overwrite=overwrite), deployment)
     return parameters
 
@@ -114,5 +167,5 @@ def _admitted(
 def _launched(parameters: ServiceParameters, run: DagsterRun, error: RunError | None) -> Launched:
     state = state_of(run)
     return Launched(
-        parameters.name or "", run.run_id, state, parameters.output_path, error if state == "failed" else None
+        parameters.full_name, run.run_id, state, parameters.output_path, error if state == "failed" else None
     )

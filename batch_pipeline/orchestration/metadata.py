@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_pipeline.orchestration.names import ACCOUNTED, OUTPUT_MANIFEST
+from batch_pipeline.orchestration.names import ACCOUNTED
 from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 CELL = 500
 """Characters of one cell of a table; longer texts are cut."""
 
+PARAMETERS = "parameters"
+
 Metadata = dict[str, Any]
 
 
 def of_input(parameters: ServiceParameters, report: InputReport) -> Metadata:
     metadata: Metadata = {
+        PARAMETERS: dg.MetadataValue.json(parameters.to_display()),
         "input_path": dg.MetadataValue.path(parameters.input_path),
         "inputs": report.inputs,
         "bad_lines": report.bad_lines,
@@ -32,6 +35,16 @@ def of_input(parameters: ServiceParameters, report: InputReport) -> Metadata:
         "finished_before": report.finished,
     }
     return metadata if report.size is None else {**metadata, "bytes": report.size}
+
+
+def reported_parameters(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any] | None:
+    """The parameters of a run as its first step said them, values of `environment` masked; None before that step."""
+    for record in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+        event = record.dagster_event
+        value = event.materialization.metadata.get(PARAMETERS) if event is not None else None
+        if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):
+            return dict(value.data)
+    return None
 
 
 def of_mapping(report: MappingReport) -> Metadata:
@@ -85,10 +98,10 @@ def of_manifests(parameters: ServiceParameters, summary: Summary) -> Metadata:
     return metadata
 
 
-def accounted(summary: Summary) -> dg.AssetCheckResult:
+def accounted(manifest: dg.AssetKey, summary: Summary) -> dg.AssetCheckResult:
     """inputs = succeeded + failed. `publish` has proved it from storage; here it is said where people look."""
     return dg.AssetCheckResult(
-        asset_key=OUTPUT_MANIFEST,
+        asset_key=manifest,
         check_name=ACCOUNTED,
         passed=summary.inputs == summary.succeeded + summary.failed,
         metadata=_counts(summary),

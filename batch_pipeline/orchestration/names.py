@@ -1,7 +1,8 @@
 """The names by which runs, partitions and tags of services are known to Dagster. Nothing is imported here."""
 
 SERVICE = "batch_service"
-"""The graph asset's op, and the set of partitions, one of which is one service."""
+"""The declaration of the services that the Launchpad and the command line deploy: its graph's op and its set of
+partitions, one of which is one service."""
 
 JOB = "deploy_service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
@@ -15,6 +16,9 @@ INFERENCE_RESULTS = "inference_results"
 OUTPUT_MANIFEST = "output_manifest"
 
 TAG_SERVICE = "batch_pipeline/service"
+TAG_DECLARATION = "batch_pipeline/declaration"
+"""Whose partition the service is; services of the Launchpad and the command line have none."""
+TAG_OUTPUT = "batch_pipeline/output"
 TAG_MODEL = "batch_pipeline/model"
 TAG_NODES = "batch_pipeline/nodes"
 TAG_DESCRIPTION = "batch_pipeline/description"
@@ -27,7 +31,15 @@ TAG_HOLDER = "batch_pipeline/holder"
 
 ACCOUNTED = "every_input_accounted_for"
 """The asset check on the output manifest."""
-ACCOUNTED_OUTPUT = f"{OUTPUT_MANIFEST}_{ACCOUNTED}"
-"""The output that carries it, named as Dagster expects."""
 
 PARTITION = "dagster/partition"
+
+
+def job_name(declaration: str) -> str:
+    """The job that deploys the services of a declaration."""
+    return JOB if declaration == SERVICE else f"deploy_{declaration}"
+
+
+def full_name(declaration: str, partition: str) -> str:
+    """How a service is called where those of all declarations stand together."""
+    return partition if declaration == SERVICE else f"{declaration}/{partition}"

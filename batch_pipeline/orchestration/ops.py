@@ -1,8 +1,9 @@
 """The steps of a service: each turns its inputs into one call of `batch_pipeline.service`. No logic of ours here."""
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import dagster as dg
@@ -12,12 +13,12 @@ from batch_pipeline.errors import ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import metadata
 from batch_pipeline.orchestration.admission import admit_partition, as_admitted
-from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
+from batch_pipeline.orchestration.launched import effective_parameters
 from batch_pipeline.orchestration.names import (
-    ACCOUNTED_OUTPUT,
+    ACCOUNTED,
     INFERENCE_RESULTS,
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
@@ -37,8 +38,8 @@ def _run(context: dg.OpExecutionContext) -> DagsterRun:
     return context.instance.get_run_by_id(context.run_id) or context.run
 
 
-def _owner(context: dg.OpExecutionContext) -> Owner:
-    return owner_of(_run(context), context.partition_key)
+def _owner(context: dg.OpExecutionContext, service: str) -> Owner:
+    return owner_of(_run(context), service)
 
 
 @dg.op(
@@ -52,11 +53,14 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
 
     with as_failures():
         ours = deployment.get()
-        parameters = named_parameters(context.op_config, context.partition_key, ours.settings)
-        context.instance.add_run_tags(context.run_id, service_tags(parameters))
-        admit_partition(context.instance, context.partition_key, ours.settings)
+        parameters = effective_parameters(context.instance, context.op_config, context.partition_key, ours.settings)
+        declaration = context.op_config["declaration"]
+        context.instance.add_run_tags(context.run_id, service_tags(parameters, declaration))
+        admit_partition(context.instance, declaration, context.partition_key, ours.settings)
         admitted = as_admitted(parameters, overwrite=_run(context).tags.get(TAG_OVERWRITE) == context.run_id)
-        report = service.ingest(admitted, ours, _owner(context), is_gone=partial(is_ended, context.instance))
+        report = service.ingest(
+            admitted, ours, _owner(context, parameters.full_name), is_gone=partial(is_ended, context.instance)
+        )
     yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 
 
@@ -87,7 +91,7 @@ def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
         from batch_pipeline import service
 
         with as_failures():
-            shards = service.plan(parameters, deployment.get(), _owner(context))
+            shards = service.plan(parameters, deployment.get(), _owner(context, parameters.full_name))
         spec = specs[parameters.node_spec]
         for number, shard in enumerate(shards):
             yield dg.DynamicOutput(shard, mapping_key=f"node_{number}", output_name=spec.identifier)
@@ -109,7 +113,7 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         from batch_pipeline import service
 
         with as_failures():
-            ours, owner = deployment.get(), _owner(context)
+            ours, owner = deployment.get(), _owner(context, shard.service)
             die_with_run(owner)
             with stopping() as is_asked:
                 report = service.infer(
@@ -134,7 +138,7 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
         out={
             INFERENCE_RESULTS: dg.Out(dg.Nothing),
             OUTPUT_MANIFEST: dg.Out(dg.Nothing),
-            ACCOUNTED_OUTPUT: dg.Out(dg.Nothing),
+            ACCOUNTED: dg.Out(dg.Nothing),
         },
     )
     def write_manifests(
@@ -144,17 +148,36 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
 
         with as_failures():
             ours = deployment.get()
-            summary = service.publish(parameters, ours, _owner(context))
+            summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
             mapping = service.map_columns(parameters, ours)
         context.instance.add_run_tags(context.run_id, summary_tags(summary))
         yield dg.Output(None, INFERENCE_RESULTS, metadata=metadata.of_results(parameters, summary, mapping))
         yield dg.Output(None, OUTPUT_MANIFEST, metadata=metadata.of_manifests(parameters, summary))
-        yield metadata.accounted(summary)
+        yield metadata.accounted(context.asset_key_for_output(OUTPUT_MANIFEST), summary)
         if summary.state == "failed":
             # The manifests are written and their materializations stay; the service has failed all the same.
             raise failure(ThresholdExceeded(summary.message))
 
     return write_manifests
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The ops that the graph of every declaration is made of."""
+
+    ingest_manifest: dg.OpDefinition
+    map_columns: dg.OpDefinition
+    fan_out: dg.OpDefinition
+    infer: Mapping[str, dg.OpDefinition]
+    """By the identifier of the node spec."""
+    write_manifests: dg.OpDefinition
+
+
+@lru_cache
+def steps_of(specs: NodeSpecs) -> Steps:
+    """The same objects for the same table: Dagster takes two ops of one name for a conflict."""
+    infer = {spec.identifier: infer_op(spec) for spec in specs}
+    return Steps(ingest_manifest, map_columns, fan_out_op(specs), infer, write_manifests_op(specs))
 
 
 def _progress_log(context: dg.OpExecutionContext) -> Callable[[Any], None]:

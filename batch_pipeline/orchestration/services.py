@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,8 +19,10 @@ from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import from_run_config, named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
-from batch_pipeline.orchestration.launching import Launched, launch
-from batch_pipeline.orchestration.names import PARTITION, SERVICE, TAG_DESCRIPTION, TAG_INPUTS, TAG_INPUTS_DONE
+from batch_pipeline.orchestration.identity import ServiceId, all_services, find_service
+from batch_pipeline.orchestration.launching import Launched, launch, relaunch
+from batch_pipeline.orchestration.metadata import reported_parameters
+from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_INPUTS, TAG_INPUTS_DONE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_records, run_records
 from batch_pipeline.orchestration.states import ACTIVE, State, state_of
@@ -64,18 +68,17 @@ class Service:
 
 def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Service]:
     """All services whose name contains `search` (in any case), newest first."""
-    names = [name for name in instance.get_dynamic_partitions(SERVICE) if search.casefold() in name.casefold()]
-    records = latest_records(instance, names)
+    found = [each for each in all_services(instance) if search.casefold() in each.name.casefold()]
     deployment = DeploymentResource().get()
-    services = [_service(name, records.get(name), deployment) for name in names]
+    services = [_service(each, record, deployment, instance) for each, record in _newest(instance, found)]
     oldest = datetime.min.replace(tzinfo=UTC)
     return sorted(services, key=lambda service: service.created or oldest, reverse=True)
 
 
 def show_service(instance: dg.DagsterInstance, name: str) -> Service:
     """The service, with the error where it failed. Raises `ServiceNotFound`."""
-    record = _record(instance, name)
-    service = _service(name, record, DeploymentResource().get())
+    found, record = _found(instance, name)
+    service = _service(found, record, DeploymentResource().get(), instance)
     if record is None or service.state != "failed":
         return service
     return replace(service, error=run_error(instance, record.dagster_run.run_id) or _GONE)
@@ -83,10 +86,10 @@ def show_service(instance: dg.DagsterInstance, name: str) -> Service:
 
 def recorded_parameters(instance: dg.DagsterInstance, name: str) -> ServiceParameters:
     """What the service last ran with, its description as edited since. Raises `Refused`."""
-    record = _record(instance, name)
+    found, record = _found(instance, name)
     if record is None:
         raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
-    return _parameters(name, record.dagster_run)
+    return _parameters(instance, found, record.dagster_run)
 
 
 def run_service(
@@ -98,14 +101,21 @@ def run_service(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Launched:
     """Run it again with its recorded parameters, as a new run. Raises `Refused`."""
-    parameters = recorded_parameters(instance, name)
-    return launch(parameters, wait=wait, overwrite=overwrite, instance=instance, on_progress=on_progress)
+    found, record = _found(instance, name)
+    if record is None:
+        raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
+    parameters = _parameters(instance, found, record.dagster_run)
+    if found.declaration == SERVICE:
+        return launch(parameters, wait=wait, overwrite=overwrite, instance=instance, on_progress=on_progress)
+    return relaunch(
+        instance, found, record.dagster_run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress
+    )
 
 
 def stop_service(instance: dg.DagsterInstance, name: str) -> None:
     """Ask the run to stop: at once where it is queued, else its process does. Raises `Refused` where nothing runs."""
     end_dead_runs(instance)
-    record = _record(instance, name)
+    _, record = _found(instance, name)
     run = record.dagster_run if record is not None else None
     if run is None or state_of(run) not in ACTIVE:
         raise Refused(f"the service {name} is {state_of(run)}: there is nothing to stop")
@@ -132,13 +142,13 @@ def _cancel(instance: dg.DagsterInstance, run_id: str) -> None:
 def describe_service(instance: dg.DagsterInstance, name: str, description: str) -> None:
     """Change the description. Raises `ServiceBusy`, `InvalidParameters`."""
     end_dead_runs(instance)
-    record = _record(instance, name)
-    refuse_if_busy(instance, name)
+    found, record = _found(instance, name)
+    refuse_if_busy(instance, found.declaration, found.partition)
     if record is None:
         raise ServiceNotFound(f"the service {name} was never launched, so there is nothing to describe")
-    config = from_run_config(record.dagster_run.run_config) or {}
+    config = _config(instance, found, record.dagster_run)
     settings = DeploymentResource().get().settings
-    named_parameters({**config, "description": description}, name, settings)
+    named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)
     instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description})
 
 
@@ -148,47 +158,68 @@ def delete_service(instance: dg.DagsterInstance, name: str, *, results: bool = F
     Raises `ServiceBusy`, and `ServiceLocked` where a process elsewhere works on the results.
     """
     end_dead_runs(instance)
-    record = _record(instance, name)
-    refuse_if_busy(instance, name)
-    deleted = _delete_results(name, record.dagster_run) if results and record is not None else 0
-    for each in list(run_records(instance, [name])):
+    found, record = _found(instance, name)
+    refuse_if_busy(instance, found.declaration, found.partition)
+    deleted = _delete_results(instance, found, record.dagster_run) if results and record is not None else 0
+    for each in list(run_records(instance, found.declaration, [found.partition])):
         instance.delete_run(each.dagster_run.run_id)
-    instance.delete_dynamic_partition(SERVICE, name)
+    if not found.is_fixed:
+        instance.delete_dynamic_partition(found.declaration, found.partition)
     return deleted
 
 
 _GONE = RunError("its process ended without a word; what it finished is kept: run the service again", "ProcessGone")
 
 
-def _delete_results(name: str, run: DagsterRun) -> int:
+def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> int:
     from batch_pipeline import service
 
-    return service.delete_results(_parameters(name, run).output, name, DeploymentResource().get())
+    output = _parameters(instance, found, run).output
+    return service.delete_results(output, found.name, DeploymentResource().get())
 
 
-def _record(instance: dg.DagsterInstance, name: str) -> RunRecord | None:
-    if not instance.has_dynamic_partition(SERVICE, name):
-        raise ServiceNotFound(f"there is no service {name}; list them with: batch-pipeline services list")
-    return latest_records(instance, [name]).get(name)
+def _found(instance: dg.DagsterInstance, name: str) -> tuple[ServiceId, RunRecord | None]:
+    """The service and its newest run. Raises `ServiceNotFound`."""
+    found = find_service(instance, name)
+    return found, latest_records(instance, found.declaration, [found.partition]).get(found.partition)
 
 
-def _parameters(name: str, run: DagsterRun) -> ServiceParameters:
-    config = from_run_config(run.run_config) or {}
+def _newest(
+    instance: dg.DagsterInstance, services: Sequence[ServiceId]
+) -> Iterator[tuple[ServiceId, RunRecord | None]]:
+    """Each service with its newest run, one query a declaration."""
+    for declaration, group in groupby(services, key=attrgetter("declaration")):
+        members = list(group)
+        records = latest_records(instance, declaration, [each.partition for each in members])
+        yield from ((each, records.get(each.partition)) for each in members)
+
+
+def _parameters(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> ServiceParameters:
+    config = _config(instance, found, run)
     if TAG_DESCRIPTION in run.tags:
         config["description"] = run.tags[TAG_DESCRIPTION]
-    return named_parameters(config, name, DeploymentResource().get().settings)
+    settings = DeploymentResource().get().settings
+    return named_parameters(config, found.partition, settings, declaration=found.declaration)
 
 
-def _service(name: str, record: RunRecord | None, deployment: Deployment) -> Service:
+def _config(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> dict[str, Any]:
+    """The parameters of a run: as it was launched, or as its first step says where the template gave them."""
+    given = from_run_config(run.run_config, found.declaration) or {}
+    return given if "model" in given and "output_path" in given else reported_parameters(instance, run.run_id) or given
+
+
+def _service(
+    found: ServiceId, record: RunRecord | None, deployment: Deployment, instance: dg.DagsterInstance
+) -> Service:
     if record is None:
-        return Service(name, state_of(None))
+        return Service(found.name, state_of(None))
     run, state = record.dagster_run, state_of(record.dagster_run)
-    config = from_run_config(run.run_config) or {}
-    inputs, done = _counts(run, state, config, deployment)
+    config = _config(instance, found, run)
+    inputs, done = _counts(found, run, state, config, deployment)
     started = _time(record.start_time)
     ended = _time(record.end_time) if state not in ACTIVE else datetime.now(UTC)
     return Service(
-        name=name,
+        name=found.name,
         state=state,
         run_id=run.run_id,
         parameters=_masked(config),
@@ -202,7 +233,7 @@ def _service(name: str, record: RunRecord | None, deployment: Deployment) -> Ser
 
 
 def _counts(
-    run: DagsterRun, state: State, config: dict[str, Any], deployment: Deployment
+    found: ServiceId, run: DagsterRun, state: State, config: dict[str, Any], deployment: Deployment
 ) -> tuple[int | None, int | None]:
     """Inputs, and inputs done: from the run's tags once it has published, else from storage.
 
@@ -215,7 +246,7 @@ def _counts(
     from batch_pipeline import service
 
     try:
-        parameters = named_parameters(config, run.tags[PARTITION], deployment.settings)
+        parameters = named_parameters(config, found.partition, deployment.settings, declaration=found.declaration)
         progress = service.progress(parameters, deployment)
     except (Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node_specs import NodeSpec
 from batch_pipeline.orchestration.names import (
+    SERVICE,
+    TAG_DECLARATION,
     TAG_DESCRIPTION,
     TAG_INPUTS,
     TAG_INPUTS_DONE,
     TAG_MODEL,
     TAG_NODES,
+    TAG_OUTPUT,
     TAG_SERVICE,
 )
 from batch_pipeline.parameters import ServiceParameters
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
     from batch_pipeline.summary import Summary
 
 
-def service_tags(parameters: ServiceParameters) -> dict[str, str]:
+def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> dict[str, str]:
     """The tags of a service's run. An empty text is no tag."""
     tags = {
-        TAG_SERVICE: parameters.name or "",
+        TAG_SERVICE: parameters.full_name,
+        TAG_DECLARATION: "" if declaration == SERVICE else declaration,
+        TAG_OUTPUT: parameters.output_path,
         TAG_MODEL: parameters.model,
         TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",
         TAG_DESCRIPTION: parameters.description,

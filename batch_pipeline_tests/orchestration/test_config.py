@@ -38,7 +38,7 @@ def validated(config):
 @pytest.mark.parametrize("config", [BASE, FULL], ids=["least", "most"])
 def test_parameters_come_back_from_run_config_as_they_were(config):
     parameters = parse_parameters({"name": "服务-1", **config}, settings=SETTINGS)
-    run_config = to_run_config(parameters)
+    run_config = to_run_config(parameters.to_config())
     assert "name" not in run_config["ops"]["batch_service"]["config"]
     validated(run_config["ops"]["batch_service"]["config"])
     assert named_parameters(from_run_config(run_config), "服务-1", SETTINGS) == parameters

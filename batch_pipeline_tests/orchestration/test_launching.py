@@ -9,7 +9,7 @@ import pytest
 from dagster._core.execution.api import execute_run
 
 from batch_pipeline.errors import InvalidSettings, LimitReached, ModelRefused, ServiceBusy
-from batch_pipeline.orchestration.code_location import create_run, reconstructable_job
+from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.launching import launch
@@ -71,7 +71,7 @@ def test_what_only_the_run_can_refuse_is_refused_too(instance, place):
     """As where the model goes between the launch and the start of the run."""
     run = create_run(instance, place.parameters())
     (place.root / "models/iris/1.0.0/model.onnx").unlink()
-    execute_run(reconstructable_job(), run, instance)
+    execute_run(JobOrigin.own().job, run, instance)
     error = run_error(instance, run.run_id)
     assert (error.code, error.refused) == ("ModelRefused", True)
     assert "model.onnx" in error.message
@@ -113,7 +113,7 @@ def test_the_limit_on_services_is_kept(instance, place, monkeypatch):
 def test_a_run_made_elsewhere_becomes_a_service(instance, place):
     """As in the UI, where nobody asks us."""
     run = create_run(instance, place.parameters())
-    execute_run(reconstructable_job(), run, instance)
+    execute_run(JobOrigin.own().job, run, instance)
     assert run_error(instance, run.run_id) is None
     assert partitions(instance) == {"flowers"}
 
@@ -122,7 +122,7 @@ def test_a_run_made_elsewhere_keeps_the_limit(instance, place, monkeypatch):
     monkeypatch.setenv("BATCH_PIPELINE_MAX_SERVICES", "1")
     launch(place.parameters(), wait=True, instance=instance)
     run = create_run(instance, place.parameters(name="more", output_path=f"file://{place.root}/more/"))
-    execute_run(reconstructable_job(), run, instance)
+    execute_run(JobOrigin.own().job, run, instance)
     assert run_error(instance, run.run_id).code == "LimitReached"
     assert partitions(instance) == {"flowers"}
 

@@ -19,7 +19,7 @@ from batch_pipeline.errors import (
     ServiceNotFound,
 )
 from batch_pipeline.orchestration import services
-from batch_pipeline.orchestration.code_location import create_run, reconstructable_job
+from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
@@ -208,7 +208,7 @@ def test_a_queued_run_knows_that_it_may_start_over(instance, place):
     # As the daemon and its launcher do.
     for kind in (dg.DagsterEventType.PIPELINE_DEQUEUED, dg.DagsterEventType.PIPELINE_STARTING):
         instance.report_dagster_event(dg.DagsterEvent(kind.value, "deploy_service"), queued.run_id)
-    execute_run(reconstructable_job(), instance.get_run_by_id(queued.run_id), instance)
+    execute_run(JobOrigin.own().job, instance.get_run_by_id(queued.run_id), instance)
     assert services.show_service(instance, "flowers").state == "finished"
     assert services.recorded_parameters(instance, "flowers").if_changed == "refuse"
 

@@ -22,7 +22,7 @@ def test_they_go_through_the_bucket(instance, place, moto_bucket):
     )
     instance.add_dynamic_partitions(SERVICE, ["flowers"])
     result = definitions.resolve_job_def(JOB).execute_in_process(
-        run_config=to_run_config(place.parameters()), partition_key="flowers", instance=instance
+        run_config=to_run_config(place.parameters().to_config()), partition_key="flowers", instance=instance
     )
     assert result.success
     kept = {info.location.key for info in Storage().list(Location(moto_bucket, ""))}

@@ -1,0 +1,57 @@
+"""Which service a name means: one that was deployed, or `declaration/partition` of a declared one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from batch_pipeline.errors import ServiceNotFound
+from batch_pipeline.orchestration.names import SERVICE, full_name
+from batch_pipeline.orchestration.runs import declarations, latest_run
+
+
+@dataclass(frozen=True)
+class ServiceId:
+    """One partition of one declaration."""
+
+    declaration: str
+    partition: str
+
+    @property
+    def name(self) -> str:
+        """As it stands in the list of services."""
+        return full_name(self.declaration, self.partition)
+
+    @property
+    def is_fixed(self) -> bool:
+        """The one service of a declaration, which no partition is kept of."""
+        return self.partition == self.declaration
+
+
+def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
+    """Every service of the instance, whatever code location declares it."""
+    return [
+        ServiceId(declaration, partition)
+        for declaration in declarations(instance)
+        for partition in _partitions(instance, declaration)
+    ]
+
+
+def find_service(instance: dg.DagsterInstance, name: str) -> ServiceId:
+    """The service of that name; `declaration/` may be left out where only one is meant. Raises `ServiceNotFound`."""
+    services = all_services(instance)
+    exact = [service for service in services if service.name == name]
+    found = exact or [service for service in services if service.partition == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ServiceNotFound(f"{name} may be {' or '.join(service.name for service in found)}: give it in full")
+    raise ServiceNotFound(f"there is no service {name}; list them with: batch-pipeline services list")
+
+
+def _partitions(instance: dg.DagsterInstance, declaration: str) -> list[str]:
+    partitions = list(instance.get_dynamic_partitions(declaration))
+    if declaration != SERVICE and not partitions and latest_run(instance, declaration, declaration) is not None:
+        return [declaration]
+    return partitions
