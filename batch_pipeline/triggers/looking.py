@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from batch_pipeline.locations import Location
+from batch_pipeline.errors import InvalidLocation
+from batch_pipeline.locations import Location, parse_source
+from batch_pipeline.storage import ObjectInfo
 from batch_pipeline.triggers.template import SUFFIX, Occasion, service_name, version_digest
 
 Requested = Callable[[Sequence[str]], Collection[str]]
 """Which of these run keys already have a run on the instance."""
+
+LOST = "the cursor was lost, so all is looked at anew"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Arrival:
     etag: str
     size: int
     modified: datetime
+
+    @classmethod
+    def of(cls, info: ObjectInfo) -> Arrival:
+        return cls(info.location, info.etag, info.size, info.modified)
 
     @property
     def run_key(self) -> str:
@@ -67,3 +75,52 @@ class Watch(Protocol):
         where storage fails; then nothing is lost, and the same cursor is to be used again.
         """
         ...
+
+
+def without_run(arrivals: Sequence[Arrival], requested: Requested) -> list[Arrival]:
+    """Those arrivals that have no run on the instance, in order."""
+    done = frozenset(requested([arrival.run_key for arrival in arrivals])) if arrivals else frozenset()
+    return [arrival for arrival in arrivals if arrival.run_key not in done]
+
+
+def by_age(info: ObjectInfo) -> tuple[datetime, str]:
+    """Oldest first; objects of the same moment in the order of their keys."""
+    return info.modified, info.location.key
+
+
+class Nameable:
+    """The objects that are `wanted` and that the text of a location can name, counted as they stream by."""
+
+    def __init__(self, infos: Iterable[ObjectInfo], wanted: Callable[[Location], bool]) -> None:
+        self._infos = infos
+        self._wanted = wanted
+        self.count = 0
+        self.unusable = 0
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        for info in self._infos:
+            if not self._wanted(info.location):
+                continue
+            if _can_be_named(info.location):
+                self.count += 1
+                yield info
+            else:
+                self.unusable += 1
+
+
+def _can_be_named(location: Location) -> bool:
+    """Whether the text of a location, in a manifest or in parameters, leads back to this object."""
+    try:
+        return parse_source(location.uri, allow_local=True) == location
+    except InvalidLocation:
+        return False
+
+
+def counted(number: int, what: str) -> str:
+    """As "1 file" and "1,204 files"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def sentence(*parts: object) -> str:
+    """The parts that are there, as one line for people."""
+    return "; ".join(str(part) for part in parts if part)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 from batch_pipeline.locations import Location
-from batch_pipeline.storage import Storage
-from batch_pipeline.triggers.looking import Look, Requested
+from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.looking import (
+    LOST,
+    Arrival,
+    Look,
+    Nameable,
+    Requested,
+    by_age,
+    counted,
+    sentence,
+    without_run,
+)
+from batch_pipeline.triggers.state import State, StateFolder
+from batch_pipeline.triggers.taken import Comparison, Taken, digest
+from batch_pipeline.triggers.template import SUFFIX
+
+_CANDIDATES = 1000
 
 
 @dataclass(frozen=True)
@@ -19,4 +35,47 @@ class ManifestWatch:
     most: int = 50
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
-        raise NotImplementedError
+        """As Watch.look: the arrivals of the last look that got no run first, then new ones, oldest first."""
+        states = StateFolder(self.storage, self.state)
+        before = states.load(cursor)
+        if before is not None and cursor is not None:
+            states.clean(cursor)
+        comparison = Comparison(before.taken if before else Taken())
+        fresh = Nameable(comparison.fresh(self.storage.list(self.folder)), _is_manifest)
+        candidates = heapq.nsmallest(max(_CANDIDATES, self.most), fresh, key=by_age)
+        taken = comparison.still_there
+        handed_out = before.handed_out if before else ()
+        again = [one for one in without_run(handed_out, requested) if digest(one.location, one.etag) in taken]
+        new, known = self._choose(candidates, self.most - len(again), requested)
+        arrivals = (*again, *new)
+        taken = taken.union(digest(one.location, one.etag) for one in (*new, *known))
+        cursor_now = states.save(State(taken, arrivals), cursor)
+        waiting = fresh.count - len(new) - len(known)
+        message = sentence(
+            cursor is not None and before is None and LOST,
+            new and counted(len(new), "new manifest"),
+            again and f"{counted(len(again), 'manifest')} again, which got no run",
+            known and f"{counted(len(known), 'manifest')} with a run already",
+            waiting and f"{waiting:,} more wait",
+            fresh.unusable and f"{counted(fresh.unusable, 'manifest')} passed over: no location can name them",
+        )
+        return Look(arrivals, cursor_now, message or f"nothing new among {counted(comparison.objects, 'object')}")
+
+    def _choose(
+        self, candidates: list[ObjectInfo], room: int, requested: Requested
+    ) -> tuple[list[Arrival], list[Arrival]]:
+        """Up to `room` arrivals that have no run, and those met on the way that have one."""
+        new: list[Arrival] = []
+        known: list[Arrival] = []
+        for start in range(0, len(candidates), self.most):
+            some = [Arrival.of(info) for info in candidates[start : start + self.most]]
+            if len(new) >= room:
+                break
+            without = without_run(some, requested)
+            known += [one for one in some if one not in without]
+            new += without[: room - len(new)]
+        return new, known
+
+
+def _is_manifest(location: Location) -> bool:
+    return location.name.endswith(SUFFIX)

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 
 from batch_pipeline.locations import Location
-from batch_pipeline.storage import Storage
-from batch_pipeline.triggers.looking import Look, Requested
+from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.clock import store_time
+from batch_pipeline.triggers.gathering import Gathered, GatheredLog, cut
+from batch_pipeline.triggers.looking import (
+    LOST,
+    Look,
+    Nameable,
+    Requested,
+    by_age,
+    counted,
+    sentence,
+    without_run,
+)
+from batch_pipeline.triggers.state import State, StateFolder
+from batch_pipeline.triggers.taken import Comparison, Taken
+from batch_pipeline.triggers.template import SUFFIX
+
+_HELD = 100_000
+"""How many files at most are gathered by one look, unless a single manifest may have more."""
+_READ = 500_000
+"""How many lines of manifests that an earlier look wrote are read by one look, but for the last of them."""
 
 
 @dataclass(frozen=True)
 class NewFilesWatch:
-    """Gathers the new files below `folder` whose names match `pattern` (as a shell would) into `manifests`."""
+    """Gathers the new files below `folder` whose names match `pattern` (as a shell would) into `manifests`.
+
+    Once the newest of them has been there for `settle_seconds` all are gathered; before that only what fills a
+    manifest of `max_files` files or `max_bytes` bytes. `state` and `manifests` are folders of its own; the manifests are called
+    `<name>-<number>.manifest`. At most `most` arrivals a look. Memory: about 1 kB a file that waits, for at most the
+    larger of 100,000 and `max_files`, and 17 bytes a file that was taken and is still there.
+    """
 
     storage: Storage
     folder: Location
@@ -25,4 +54,125 @@ class NewFilesWatch:
     most: int = 20
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
-        raise NotImplementedError
+        """As Watch.look: first the arrivals that got no run, then manifests written by a look that was cut off."""
+        states = StateFolder(self.storage, self.state)
+        before = states.load(cursor)
+        if before is not None and cursor is not None:
+            states.clean(cursor)
+        lost = cursor is not None and before is None
+        gathering = _Gathering(self, before or State(Taken()), requested)
+        caught_up = gathering.catch_up()
+        found = (
+            gathering.gather()
+            if caught_up
+            else "manifests written before are still to be read; nothing more is gathered yet"
+        )
+        message = sentence(lost and LOST, gathering.said(), found)
+        return Look(tuple(gathering.arrivals), states.save(gathering.state, cursor), message)
+
+    def takes(self, location: Location) -> bool:
+        """Whether a file of that place is one to gather."""
+        name, uri = location.name, location.uri
+        if not name or name.endswith(SUFFIX) or not fnmatchcase(name, self.pattern):
+            return False
+        return not uri.startswith((self.state.uri, self.manifests.uri))
+
+
+class _Gathering:
+    """One look of a NewFilesWatch, step by step: what is handed out, and what will be remembered."""
+
+    def __init__(self, watch: NewFilesWatch, before: State, requested: Requested) -> None:
+        self._watch = watch
+        self._requested = requested
+        self._log = GatheredLog(watch.storage, watch.manifests, watch.name)
+        self._taken = before.taken
+        self._number = before.number
+        stayed = (self._log.still(one) for one in without_run(before.handed_out, requested))
+        self.arrivals = [one for one in stayed if one is not None]
+        self._again = len(self.arrivals)
+        self._gathered = 0
+
+    @property
+    def state(self) -> State:
+        return State(self._taken, tuple(self.arrivals), self._number)
+
+    def said(self) -> str:
+        new = len(self.arrivals) - self._again
+        return sentence(
+            new and f"{counted(new, 'new manifest')} of {counted(self._gathered, 'file')}",
+            self._again and f"{counted(self._again, 'manifest')} again, which got no run",
+        )
+
+    def catch_up(self) -> bool:
+        """Reads the manifests that exist and are not remembered; False where there are more than one look may read."""
+        lines = 0
+        digests: list[bytes] = []
+        for one in self._log.read(self._number):
+            if lines >= _READ or self._room <= 0:
+                break
+            self._number = one.number + 1
+            lines += len(one.files)
+            digests += one.files
+            if without_run([one.arrival], self._requested):
+                self._hand_out(one)
+        else:
+            lines = 0
+        self._taken = self._taken.union(digests)
+        return not lines
+
+    def gather(self) -> str:
+        """Writes manifests of the new files that are ready; says what is left."""
+        watch = self._watch
+        now = store_time(watch.storage, watch.folder)
+        comparison = Comparison(self._taken)
+        fresh = Nameable(comparison.fresh(watch.storage.list(watch.folder)), watch.takes)
+        waiting = _Waiting(fresh, now + timedelta(seconds=watch.settle_seconds))
+        most = max(watch.max_files, _HELD // watch.max_files * watch.max_files)
+        candidates = heapq.nsmallest(most, waiting, key=by_age)
+        self._taken = comparison.still_there
+        everything = waiting.quiet_since(now, watch.settle_seconds) and fresh.count == len(candidates)
+        digests: list[bytes] = []
+        for batch in cut(candidates, watch.max_files, watch.max_bytes):
+            if self._room <= 0 or not (batch.full or everything):
+                break
+            written = self._log.append(self._number, batch.files)
+            if written is None:  # a look that was thought dead wrote it; the next one reads it
+                break
+            self._number += 1
+            digests += written.files
+            self._hand_out(written)
+        self._taken = self._taken.union(digests)
+        left = fresh.count - len(digests)
+        return sentence(
+            left and f"{counted(left, 'file')} wait to be quiet for {watch.settle_seconds:g} s, or for the next look",
+            fresh.unusable and f"{counted(fresh.unusable, 'file')} passed over: no manifest can name them",
+        ) or ("" if self.arrivals else f"nothing new among {counted(comparison.objects, 'object')}")
+
+    @property
+    def _room(self) -> int:
+        return self._watch.most - len(self.arrivals)
+
+    def _hand_out(self, one: Gathered) -> None:
+        self.arrivals.append(one.arrival)
+        self._gathered += len(one.files)
+
+
+class _Waiting:
+    """Files that wait, and since when there was no other.
+
+    A time that lies further ahead than files wait is no time of arrival, and does not hold back the rest for ever.
+    """
+
+    def __init__(self, infos: Iterable[ObjectInfo], last_credible: datetime) -> None:
+        self._infos = infos
+        self._last_credible = last_credible
+        self._newest: datetime | None = None
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        for info in self._infos:
+            if info.modified <= self._last_credible and (self._newest is None or info.modified > self._newest):
+                self._newest = info.modified
+            yield info
+
+    def quiet_since(self, now: datetime, seconds: float) -> bool:
+        return self._newest is None or (now - self._newest).total_seconds() >= seconds
