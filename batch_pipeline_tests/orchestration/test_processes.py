@@ -77,7 +77,7 @@ def test_nodes_run_in_processes_of_their_own_and_nothing_else_is_said(instance, 
     process = deploy(node_count=3)
     answer, errors = process.communicate(timeout=120)
     assert (answer.strip(), errors.strip()) == ("finished", "script")
-    run = latest_run(instance, "flowers")
+    run = latest_run(instance, "batch_service", "flowers")
     pids = {
         record.dagster_event.step_key: record.dagster_event.event_specific_data.metadata["pid"].value
         for record in instance.all_logs(run.run_id)
@@ -96,7 +96,7 @@ def test_a_signal_stops_the_service(instance, deploy, number, node_count):
     process.send_signal(number)
     answer, errors = process.communicate(timeout=60)
     assert (answer.strip(), errors.strip()) == ("stopped", "script")
-    assert latest_run(instance, "flowers").status == dg.DagsterRunStatus.CANCELED
+    assert latest_run(instance, "batch_service", "flowers").status == dg.DagsterRunStatus.CANCELED
     assert not is_waiting_for_its_pool(instance)
 
 
@@ -104,7 +104,7 @@ def test_the_stop_button_of_the_ui_stops_it(instance, place, deploy):
     instance.event_log_storage.set_concurrency_slots(POOL, 0)
     process = deploy()
     until(lambda: is_waiting_for_its_pool(instance))
-    run = latest_run(instance, "flowers")
+    run = latest_run(instance, "batch_service", "flowers")
     instance.run_launcher.terminate(run.run_id)
     assert process.communicate(timeout=60)[0].strip() == "stopped"
     assert not (place.output / "_batch/lock.json").exists()
@@ -116,7 +116,7 @@ def test_a_killed_process_blocks_nobody(instance, place, deploy):
     until(lambda: is_waiting_for_its_pool(instance))
     process.kill()
     process.wait()
-    dead = latest_run(instance, "flowers")
+    dead = latest_run(instance, "batch_service", "flowers")
     assert dead.status == dg.DagsterRunStatus.STARTED
     assert (place.output / "_batch/lock.json").exists()
 
