@@ -35,16 +35,6 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def row_error(answer: object) -> str | None:
-    """`code: message` where the answer is the error record of a row."""
-    if not isinstance(answer, dict) or not set(answer) <= {"error", "input"}:
-        return None
-    error = answer.get("error")
-    if isinstance(error, dict) and set(error) == {"code", "message"}:
-        return f"{error['code']}: {error['message']}"
-    return None
-
-
 def tables(rows: Iterable[Mapping[str, object]], batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
     """The rows in batches. Each table has the columns its own rows need: `source`, `row`, leaves, `error`."""
     iterator = iter(rows)

@@ -15,6 +15,7 @@ from batch_pipeline.layout import OutputLayout
 from batch_pipeline.ledger import LedgerWriter
 from batch_pipeline.locations import parse_location
 from batch_pipeline.node.job import NodeJob, Progress
+from batch_pipeline.node_records import NodeRecordWriter
 from batch_pipeline.parameters import CsvOptions
 from batch_pipeline.plan import Plan, load_table
 from batch_pipeline.shard import Shard, progress_before, shard_rows, units_of
@@ -40,6 +41,8 @@ def run_share(
     from batch_pipeline.node.run import run_node
 
     storage, layout = deployment.storage, OutputLayout(shard.output)
+    spec = deployment.node_specs[shard.spec]
+    spent = NodeRecordWriter(storage, layout, attempt=plan.attempt, node=shard.node, spec=spec)
     model = deployment.registry.resolve(plan.model)
     if model.digest != plan.model_digest:
         raise NodeFailed(
@@ -64,6 +67,7 @@ def run_share(
 
     def report(current: Progress) -> None:
         ledger.report(so_far(current))
+        spent.report(current)
         on_progress(so_far(current))
 
     job = NodeJob(
@@ -76,11 +80,12 @@ def run_share(
         csv=csv,
         join_input=plan.join_input,
         threads=threads,
-        providers=deployment.node_specs[shard.spec].providers,
+        providers=spec.providers,
     )
     report(Progress())
     final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
     report(final)
+    spent.save(final, sample)
     return so_far(final), sample
 
 

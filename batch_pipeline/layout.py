@@ -68,6 +68,11 @@ class OutputLayout:
         return self.records.child(f"progress/{node}.json")
 
     @property
+    def node_records(self) -> Location:
+        """What each node spent, try by try."""
+        return self.records.child("nodes/")
+
+    @property
     def parts(self) -> Location:
         return self.records.child("parts/")
 

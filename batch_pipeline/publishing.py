@@ -18,9 +18,14 @@ from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_name
 from batch_pipeline.locations import Location, ShareLink
 from batch_pipeline.manifest import error_line, result_line
+from batch_pipeline.models.schema import Schema
 from batch_pipeline.node.job import UnitError
+from batch_pipeline.node_records import load_node_records
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.plan import Plan, load_plan, load_table
+from batch_pipeline.review.report import review
+from batch_pipeline.review.sampling import Chosen, chosen_lines
+from batch_pipeline.review.work import node_samples
 from batch_pipeline.storage import Storage
 from batch_pipeline.summary import Summary
 
@@ -30,16 +35,24 @@ SAMPLE_BYTES = 16 * 1024
 
 
 def publish(
-    inputs: InputList, layout: OutputLayout, parameters: ServiceParameters, check_owner: Callable[[], None]
+    inputs: InputList,
+    layout: OutputLayout,
+    parameters: ServiceParameters,
+    check_owner: Callable[[], None],
+    *,
+    response: Schema | None = None,
 ) -> Summary:
-    """Raises AccountingFailed, before any manifest, where an input has no outcome or a result is not there."""
+    """Raises AccountingFailed, before any manifest, where an input has no outcome or a result is not there.
+
+    `response`: what the model's API says its answers are, if it does; the review of the service compares them.
+    """
     storage = inputs.storage
     plan = load_plan(storage, layout)
     shards = [load_table(storage, layout.shard(shard.node)) for shard in plan.shards]
     outcomes = outcomes_of(storage, layout, plan, shards, replace(inputs, etag=plan.input_etag))
     check_owner()
     with tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder:
-        drafts = _Drafts(Path(folder), layout, plan)
+        drafts = _Drafts(Path(folder), layout, plan, chosen_lines(shards, outcomes))
         for node, item, row in listed(shards, replace(inputs, etag=plan.input_etag)):
             drafts.add(node, item, row, outcomes)
         drafts.close()
@@ -49,9 +62,14 @@ def publish(
                 f"{plan.inputs - summary.inputs} of {plan.inputs} inputs are no longer in {inputs.location}; "
                 "no manifest was written. Put them back, or run the service again with --overwrite"
             )
+        records = load_node_records(storage, layout)
+        reviewed = review(
+            storage, shards, outcomes, drafts.chosen(), records, join_input=plan.join_input, response=response
+        )
         check_owner()
         drafts.upload(storage)
-    summary = replace(summary, sample=tuple(_sample(storage, drafts.sampled)))
+    pairs = [pair for pair in node_samples(records, SAMPLE) if "request" in pair]
+    summary = replace(summary, sample=tuple(pairs or _sample(storage, drafts.sampled)), review=reviewed)
     # The records hold no source, and these name some.
     kept = asdict(replace(summary, message="", sample=(), first_errors=()))
     storage.write(layout.finished, orjson.dumps(kept))
@@ -69,7 +87,7 @@ def unpublish(storage: Storage, layout: OutputLayout, node_count: int) -> None:
 class _Drafts:
     """The manifests, written to local files first: none may appear before all can."""
 
-    def __init__(self, folder: Path, layout: OutputLayout, plan: Plan) -> None:
+    def __init__(self, folder: Path, layout: OutputLayout, plan: Plan, chosen: dict[int, int]) -> None:
         self._layout = layout
         self._stack = ExitStack()
         nodes = [shard.node for shard in plan.shards]
@@ -78,6 +96,8 @@ class _Drafts:
         self._succeeded = self._failed = self._rows = self._failed_rows = self._size = 0
         self._first_errors: list[dict[str, Any]] = []
         self.sampled: list[tuple[str | None, Location]] = []
+        self._ranks = chosen
+        self._chosen: list[Chosen] = []
 
     def _draft(self, path: Path) -> IO[bytes]:
         return self._stack.enter_context(path.open("w+b"))
@@ -103,6 +123,12 @@ class _Drafts:
             self._note(item, "failed_rows", message)
         if len(self.sampled) < SAMPLE:
             self.sampled.append((_shown(item), result))
+        if row["line"] in self._ranks:
+            self._chosen.append(Chosen(row["line"], result, outcome.size, outcome.rows or 1))
+
+    def chosen(self) -> list[Chosen]:
+        """The results to be looked at, in the order in which they were chosen."""
+        return sorted(self._chosen, key=lambda one: self._ranks[one.line])
 
     def _fail(self, node: int, item: Input, line: bytes, code: str, message: str) -> None:
         self._failed += 1

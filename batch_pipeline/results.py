@@ -16,6 +16,7 @@ import orjson
 from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, ShareLink, parse_source
+from batch_pipeline.row_errors import row_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def _head(output: Location, storage: Storage, node_count: int | None, head: int 
 
 
 def _answers(source: str | None, answers: Iterable[Any]) -> Iterator[dict[str, object]]:
-    from batch_pipeline.answers_table import flatten, row_error
+    from batch_pipeline.answers_table import flatten
 
     for row, answer in enumerate(answers):
         error = row_error(answer)

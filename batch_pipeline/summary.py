@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
+from pydantic import TypeAdapter
 
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node.job import Progress
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.plan import load_plan
+from batch_pipeline.review.report import Review
 from batch_pipeline.storage import Storage
 
 
@@ -36,9 +38,11 @@ class Summary:
     error_manifests: tuple[str, ...]
     already_finished: bool = False
     sample: tuple[dict[str, Any], ...] = ()
-    """{"source", "answer"} of a few inputs."""
+    """{"request", "answer"} of a few CSV rows; {"source", "answer"} of a few files."""
     first_errors: tuple[dict[str, Any], ...] = ()
     """{"source", "line", "code", "message"} of a few failed inputs."""
+    review: Review | None = None
+    """What a reviewer asks; None in the records of a service that finished before there were reviews."""
 
     @property
     def failed_share(self) -> float:
@@ -50,12 +54,10 @@ class Summary:
 
 def load_summary(storage: Storage, layout: OutputLayout) -> Summary | None:
     try:
-        record = orjson.loads(storage.read(layout.finished))
+        record = storage.read(layout.finished)
     except ObjectNotFound:
         return None
-    record["result_manifests"] = tuple(record["result_manifests"])
-    record["error_manifests"] = tuple(record["error_manifests"])
-    return Summary(**record)
+    return TypeAdapter(Summary).validate_json(record)
 
 
 def is_finished(storage: Storage, layout: OutputLayout, parameters: ServiceParameters) -> bool:

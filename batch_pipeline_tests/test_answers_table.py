@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_pipeline.answers_table import conform, flatten, row_error, tables, unified
+from batch_pipeline.answers_table import conform, flatten, tables, unified
+from batch_pipeline.row_errors import row_error
 
 
 @pytest.mark.parametrize(
