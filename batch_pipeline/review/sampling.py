@@ -116,7 +116,7 @@ def _ranges(chosen: Sequence[Chosen]) -> Iterator[_Range]:
     for one in chosen:
         mean = one.size / max(1, one.rows)
         fair = min(1.1 * mean * share, MOST_BYTES / len(chosen))
-        wanted = min(one.size, ceil(max(fair, 2 * mean, LEAST_RANGE)))
+        wanted = min(one.size, int(max(fair, 2 * mean, LEAST_RANGE)))
         if wanted > left:
             continue
         left -= wanted

@@ -47,7 +47,8 @@ def population_stability_index(before: Leaf, now: Leaf) -> float:
     N. Siddiqi, Credit Risk Scorecards, Wiley 2006, also for the rule of thumb: below 0.1 stable, above 0.25 changed.
     """
     before, now = _alike(before, now), _alike(now, before)
-    pairs = list(zip(_counts(before, before), _counts(before, now), strict=True))
+    bins = _without_rare(before, now)
+    pairs = list(zip(_counts(bins, before), _counts(bins, now), strict=True))
     was = sum(pair[0] for pair in pairs)
     now_is = sum(pair[1] for pair in pairs)
     index = 0.0
@@ -92,17 +93,16 @@ def _counts(bins: Leaf, leaf: Leaf) -> list[float]:
         edges = [0.0, *shares, 1.0]
         parts = [(high - low) * leaf["count"] for low, high in pairwise(edges)]
         return [*parts, 0.0, leaf["null"]]
-    named = _named(bins, leaf)
     counts = {} if leaf["kind"] == "numbers" else leaf["counts"]
-    found = [counts.get(label, 0) for label in named]
+    found = [counts.get(label, 0) for label in bins["counts"]]
     return [*found, leaf["count"] - sum(found), leaf["null"]]
 
 
-def _named(bins: Leaf, leaf: Leaf) -> list[str]:
-    """The labels that can be counted in both: one that is rare in the later may be among its others."""
-    if leaf["kind"] == "numbers" or not leaf["other"]:
-        return list(bins["counts"])
-    return [label for label in bins["counts"] if label in leaf["counts"]]
+def _without_rare(bins: Leaf, leaf: Leaf) -> Leaf:
+    """Less the labels that the other leaf may have among its others."""
+    if "numbers" in (bins["kind"], leaf["kind"]) or not leaf["other"]:
+        return bins
+    return {**bins, "counts": {label: count for label, count in bins["counts"].items() if label in leaf["counts"]}}
 
 
 def _cuts(leaf: Leaf) -> list[float]:
