@@ -205,4 +205,12 @@ def _sample(storage: Storage, results: list[tuple[str | None, Location]]) -> Ite
         head = storage.read(location, start=0, end=SAMPLE_BYTES) if storage.head(location).size else b""
         first, found, _ = head.partition(b"\n")
         if found:
-            yield {"source": source, "answer": orjson.loads(first)}
+            yield {"source": source, "answer": _answer(first)}
+
+
+def _answer(line: bytes) -> Any:
+    """What the line says; the text itself where something else has written it."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line.decode(errors="replace")
