@@ -178,6 +178,8 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             record.attempt,
             shard.units,
             variables,
+            shard.inputs,
+            shard.size,
         )
         for shard in shards
     )

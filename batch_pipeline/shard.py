@@ -29,6 +29,10 @@ class Shard:
     attempt: int
     units: int
     environment: dict[str, str | dict[str, str]] = field(default_factory=dict)
+    inputs: int = 0
+    """Lines of the input list that it has."""
+    size: int = 0
+    """Known bytes of its inputs."""
 
 
 def shard_plan(node: int, shard: pl.DataFrame) -> ShardPlan:

@@ -46,6 +46,12 @@ def digest(files: Mapping[str, FileInfo]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def stamp(objects: Sequence[ObjectInfo]) -> str:
+    """SHA-256 over the keys, sizes and ETags of a package's objects, in hexadecimal digits."""
+    content = sorted((one.location.key, one.size, one.etag) for one in objects)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 class PackageCache:
     """Packages by the digest of their content, and judgements by the ETags they were made from.
 

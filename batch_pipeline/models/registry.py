@@ -13,7 +13,7 @@ from batch_pipeline.models.binder import bind
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.onnx_model import OnnxModel
 from batch_pipeline.models.package import CONFIG_FILE, Api, FileInfo, OnnxOptions, PackageConfig
-from batch_pipeline.models.package_cache import PackageCache, digest
+from batch_pipeline.models.package_cache import PackageCache, digest, stamp
 from batch_pipeline.models.schema import leaves, schema_of
 from batch_pipeline.models.versions import is_valid, parse_ref, version_key
 
@@ -100,6 +100,18 @@ class Registry:
         """Every version of every model, by name, the oldest version first."""
         packages = self._packages()
         return [self._judge(*key, packages[key]) for key in sorted(packages, key=_order)]
+
+    def stamps(self, ref: str | None = None) -> dict[str, str]:
+        """What tells one state of a package from another, by `name:version`; of all, or of that one. Reads no file.
+
+        A folder of the registry that no service can refer to is left out.
+        """
+        packages = self._packages("" if ref is None else f"{ref.replace(':', '/', 1)}/")
+        return {
+            f"{name}:{version}": stamp(objects)
+            for (name, version), objects in packages.items()
+            if is_valid(name, version)
+        }
 
     def show(self, ref: str) -> ModelVersion:
         """The version a reference means, normal or not; for a name alone the newest normal one, else the newest.
