@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SAVE_SECONDS = 10.0
 """What a node that is killed has spent since its last record is lost."""
+READ_AT_ONCE = 32
 SAMPLE_BYTES = 16 * 1024
 """A request with its answer that is longer than this is not kept."""
 
@@ -77,5 +79,7 @@ class NodeRecordWriter:
 
 def load_node_records(storage: Storage, layout: OutputLayout) -> list[NodeRecord]:
     """The records of all tries of all attempts since the service was started over, by attempt."""
-    found = [json.loads(storage.read(info.location)) for info in storage.list(layout.node_records)]
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        texts = list(pool.map(storage.read, [info.location for info in storage.list(layout.node_records)]))
+    found = map(json.loads, texts)
     return [NodeRecord(**{**record, "sample": tuple(record["sample"])}) for record in found]

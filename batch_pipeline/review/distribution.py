@@ -19,6 +19,8 @@ MOST_LEAVES = 20
 MOST_LABELS = 20
 STEPS = 100
 _PATHS = 1_000
+_LARGEST = 1e300
+"""Numbers beyond it, either way, count as this: sums and differences must stay finite."""
 _LABEL_LENGTH = 100
 
 
@@ -77,7 +79,7 @@ def _leaf(values: list[Any]) -> dict[str, Any]:
 def _numbers(values: list[Any]) -> dict[str, Any]:
     import numpy as np
 
-    found = np.asarray(values, dtype=np.float64)
+    found = np.asarray(values, dtype=np.float64).clip(-_LARGEST, _LARGEST)
     # Percentiles that occur: an interpolated one would part what is equal.
     percentiles = np.quantile(found, np.linspace(0, 1, STEPS + 1), method="inverted_cdf")
     return {"mean": _short(float(found.mean())), "quantiles": [_short(float(value)) for value in percentiles]}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from batch_pipeline.storage import Storage
 
-MOST_RESULTS = 1_000
+MOST_RESULTS = 500
 MOST_ANSWERS = 10_000
 MOST_BYTES = 8 * 2**20
 """What may be read in all; a result with longer lines than this is not looked at."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from batch_pipeline.review.distribution import distribution
@@ -58,6 +60,24 @@ def test_it_draws_what_the_distribution_says():
 @pytest.mark.parametrize("answers", [[], [{}], [None], [{"x": None}]])
 def test_nothing_to_draw(answers):
     assert plot(distribution(answers)) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.text(max_size=4),
+            st.text(max_size=40) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
+            max_size=3,
+        ),
+        max_size=30,
+    )
+)
+def test_any_distribution_can_be_drawn(answers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = plot(distribution(answers))
+    assert image is None or len(image) <= 60_000
 
 
 def test_characters_without_a_font_make_no_noise(caplog):

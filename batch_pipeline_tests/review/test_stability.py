@@ -14,7 +14,7 @@ from batch_pipeline.review.distribution import distribution
 from batch_pipeline.review.stability import LARGE, SLIGHT, by_chance, changed, compare, population_stability_index
 
 VALUES = st.one_of(
-    st.lists(st.none() | st.floats(-1e9, 1e9), min_size=1, max_size=60),
+    st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
     st.lists(st.none() | st.integers(-30, 30), min_size=1, max_size=60),
     st.lists(st.none() | st.sampled_from("abcdef") | st.booleans(), min_size=1, max_size=60),
     st.lists(st.text(max_size=2), min_size=1, max_size=60),
