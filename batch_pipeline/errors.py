@@ -130,3 +130,10 @@ class AccessDenied(StorageFailed):
 
 class PreconditionFailed(StorageFailed):
     """The object is not (or no longer) what a conditional read or write named. Permanent."""
+
+
+# --- the queue of notifications ------------------------------------------------------------------------------
+
+
+class QueueFailed(BatchPipelineError):
+    """The queue did not do what was asked: it is gone, refuses the credentials, or can't be reached."""

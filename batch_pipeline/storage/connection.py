@@ -14,6 +14,7 @@ from batch_pipeline.storage.failures import boto_errors
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Credential, S3Store
 
@@ -65,6 +66,15 @@ class Connection:
         session, region = self.session, self.region
         with self._lock, boto_errors("the object store"):
             return session.client("s3", region_name=region, config=config)
+
+    def other_client(self, service: str, region: str | None, config: Config) -> Any:
+        """boto3's client of another service, with the same credentials. Raises what boto3 raises.
+
+        `Any`, as the types of each service are a package of their own.
+        """
+        session, known = self.session, self.region
+        with self._lock:
+            return session.client(service, region_name=region or known, config=config)  # type: ignore[call-overload]
 
     @cached_property
     def endpoint(self) -> str:

@@ -1,0 +1,160 @@
+"""What a notification watch has in hand: the messages it received, and what they told of that has no run yet.
+
+It is one object in storage, replaced as a whole and only over the version that was read: what it says is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from batch_pipeline.errors import ObjectNotFound
+from batch_pipeline.locations import Location
+from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.looking import Arrival
+from batch_pipeline.triggers.taken import digest
+
+
+@dataclass(frozen=True)
+class Announced:
+    """An arrival that is not known to have a run, and the digests of the versions of objects that it takes."""
+
+    arrival: Arrival
+    versions: tuple[bytes, ...]
+
+
+@dataclass
+class Kept:
+    """A message of the queue: what deletes it, and the digests of the versions that still have no run."""
+
+    handle: str
+    waits: set[bytes]
+
+
+@dataclass
+class Held:
+    """All of it.
+
+    `number` is of the next manifest to be written. `files` (by digest, oldest first) are not gathered yet; `newest` is
+    when the last of them came, in seconds since 1970. `announced` is oldest first. `messages` are by their id.
+    """
+
+    number: int = 0
+    newest: float = 0.0
+    files: dict[bytes, ObjectInfo] = field(default_factory=dict)
+    announced: list[Announced] = field(default_factory=list)
+    messages: dict[str, Kept] = field(default_factory=dict)
+
+    def versions(self) -> set[bytes]:
+        """The digest of every version in hand."""
+        return {*self.files, *(one for found in self.announced for one in found.versions)}
+
+    def announce(self, arrival: Arrival, versions: Iterable[bytes]) -> None:
+        """These versions are an arrival now; those that were files wait no more."""
+        found = Announced(arrival, tuple(versions))
+        self.announced.append(found)
+        for one in found.versions:
+            self.files.pop(one, None)
+
+    def settle(self, versions: Iterable[bytes]) -> None:
+        """These versions have a run, or need none: no message waits for them, and they are not to be gathered."""
+        gone = set(versions)
+        self.files = {one: info for one, info in self.files.items() if one not in gone}
+        for message in self.messages.values():
+            message.waits -= gone
+
+    def replace(self, old: bytes, new: bytes, info: ObjectInfo) -> None:
+        """A file was overwritten before it was gathered; what waited for the old version waits for the new one."""
+        del self.files[old]
+        self.files[new] = info
+        for message in self.messages.values():
+            if old in message.waits:
+                message.waits ^= {old, new}
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for a run."""
+        return sum(1 for message in self.messages.values() if message.waits)
+
+    def finished(self) -> dict[str, str]:
+        """Id and handle of each message that waits for nothing."""
+        return {name: message.handle for name, message in self.messages.items() if not message.waits}
+
+
+@dataclass
+class HeldFolder:
+    """Where it is kept: `held.json` in the watch's state folder. For one look, by one thread."""
+
+    storage: Storage
+    folder: Location
+    _data: bytes | None = None
+    _version: str | None = None
+
+    def load(self) -> Held:
+        """What is in hand; nothing where there is no such object."""
+        try:
+            with self.storage.open(self._place) as stream:
+                self._data, self._version = stream.read(), stream.etag
+        except ObjectNotFound:
+            return Held()
+        return _decode(self._data)
+
+    def save(self, held: Held) -> None:
+        """Replaces what was loaded. Raises PreconditionFailed where another look did so meanwhile."""
+        data = _encode(held)
+        if data != self._data:
+            self.storage.write(self._place, data, if_absent=self._version is None, if_match=self._version)
+
+    @property
+    def found(self) -> bool:
+        """Whether there was something to load."""
+        return self._version is not None
+
+    @property
+    def _place(self) -> Location:
+        return self.folder.child("held.json")
+
+
+def _encode(held: Held) -> bytes:
+    record = {
+        "number": held.number,
+        "newest": held.newest,
+        "files": [_written(info) for info in held.files.values()],
+        "announced": [[_written(found.arrival), _hex(found.versions)] for found in held.announced],
+        "messages": [[name, message.handle, _hex(sorted(message.waits))] for name, message in held.messages.items()],
+    }
+    return orjson.dumps(record)
+
+
+def _decode(data: bytes) -> Held:
+    record = orjson.loads(data)
+    files = [_read(fields) for fields in record["files"]]
+    return Held(
+        record["number"],
+        record["newest"],
+        {digest(info.location, info.etag): info for info in files},
+        [Announced(Arrival.of(_read(fields)), tuple(_bytes(versions))) for fields, versions in record["announced"]],
+        {name: Kept(handle, set(_bytes(waits))) for name, handle, waits in record["messages"]},
+    )
+
+
+def _written(info: ObjectInfo | Arrival) -> list[Any]:
+    place = info.location
+    return [place.bucket, place.key, place.scheme, info.size, info.etag, info.modified.isoformat()]
+
+
+def _read(fields: list[Any]) -> ObjectInfo:
+    *place, size, etag, modified = fields
+    return ObjectInfo(Location(*place), size, etag, datetime.fromisoformat(modified))
+
+
+def _hex(digests: Iterable[bytes]) -> list[str]:
+    return [one.hex() for one in digests]
+
+
+def _bytes(digests: Iterable[str]) -> list[bytes]:
+    return [bytes.fromhex(one) for one in digests]
