@@ -113,7 +113,7 @@ def _line(info: ObjectInfo) -> bytes:
 
 
 def _listed(manifest: bytes) -> Iterator[bytes]:
-    """The digest of each version that a manifest lists. A line of another kind takes nothing: the service reports it."""
+    """The digest of each version that a manifest lists. Other lines take nothing: the service reports them."""
     for line in manifest.split(b"\n"):
         source = parse_line(line, allow_local=True).source
         if isinstance(source, Location):

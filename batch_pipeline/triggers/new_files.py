@@ -37,9 +37,9 @@ class NewFilesWatch:
     """Gathers the new files below `folder` whose names match `pattern` (as a shell would) into `manifests`.
 
     Once the newest of them has been there for `settle_seconds` all are gathered; before that only what fills a
-    manifest of `max_files` files or `max_bytes` bytes. `state` and `manifests` are folders of its own; the manifests are called
-    `<name>-<number>.manifest`. At most `most` arrivals a look. Memory: about 1 kB a file that waits, for at most the
-    larger of 100,000 and `max_files`, and 17 bytes a file that was taken and is still there.
+    manifest of `max_files` files or `max_bytes` bytes. `state` and `manifests` are folders of its own; the manifests
+    are called `<name>-<number>.manifest`. At most `most` arrivals a look. Memory: about 1 kB a file that waits, for at
+    most the larger of 100,000 and `max_files`, and 17 bytes a file that was taken and is still there.
     """
 
     storage: Storage
