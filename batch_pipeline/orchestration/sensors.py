@@ -1,13 +1,125 @@
-"""The sensors of a declaration: one for each place that is watched."""
+"""The sensors of a declaration: one for each place that is watched, and one for its model."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.model_sensor import model_sensor
+from batch_pipeline.orchestration.requests import (
+    Existing,
+    Position,
+    Requests,
+    TickFailed,
+    as_tick_failures,
+    requests_for,
+)
+from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.watches import DataTrigger, named, watch_of
+from batch_pipeline.triggers.settings import ManifestTrigger, ModelTrigger, NewFilesTrigger, ScheduleTrigger
+
+if TYPE_CHECKING:
+    from batch_pipeline.deployment import Deployment
+    from batch_pipeline.triggers.looking import Look
+
+MOST = 50
+"""Runs that one tick asks for: Dagster makes them one after the other."""
+_LARGEST = 1600
+_NAMED = 3
 
 
-def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:  # noqa: ARG001
-    return []
+def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:
+    """They are off until somebody turns them on."""
+    sensors = []
+    for kind, trigger in named(declaration.triggers):
+        if isinstance(trigger, ModelTrigger):
+            sensors.append(model_sensor(declaration, job, kind, trigger))
+        elif not isinstance(trigger, ScheduleTrigger):
+            sensors.append(_sensor(declaration, job, kind, trigger))
+    return sensors
+
+
+def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger) -> dg.SensorDefinition:
+    def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+        with as_tick_failures():
+            return _tick(context, declaration, kind, trigger, deployment.get())
+
+    return dg.SensorDefinition(
+        name=f"{declaration.name}_{kind}",
+        evaluation_fn=look,
+        job=job,
+        minimum_interval_seconds=trigger.interval_seconds,
+        description=_description(declaration, trigger),
+        tags={"declaration": declaration.name, "trigger": trigger.kind},
+        metadata={"declaration": declaration.name, "watched": _watched(trigger)},
+        owners=list(declaration.owners) or None,
+    )
+
+
+def _tick(
+    context: dg.SensorEvaluationContext, declaration: Declaration, kind: str, trigger: DataTrigger, ours: "Deployment"
+) -> dg.SensorResult:
+    existing = Existing(context.instance, declaration.name)
+    look, requests = _look(Position.read(context.cursor), existing, declaration, kind, trigger, ours)
+    message = _message(look, requests, ours.settings.max_services)
+    context.log.info(message)
+    if requests.refused and not requests.runs:
+        raise TickFailed(message)
+    partitions = declaration.partitions
+    assert isinstance(partitions, dg.DynamicPartitionsDefinition), "a declaration whose input arrives is not fixed"
+    return dg.SensorResult(
+        run_requests=requests.runs,
+        skip_reason=None if requests.runs else dg.SkipReason(message),
+        dynamic_partitions_requests=[partitions.build_add_request(requests.names)] if requests.runs else [],
+        cursor=str(Position(look.cursor, requests.asked)),
+    )
+
+
+def _look(
+    position: Position,
+    existing: Existing,
+    declaration: Declaration,
+    kind: str,
+    trigger: DataTrigger,
+    ours: "Deployment",
+) -> "tuple[Look, Requests]":
+    """Look for as many as there may be runs; for more where those that are refused stand before the others."""
+    most = MOST
+    while True:
+        watch = watch_of(trigger, declaration.name, kind, declaration.template or {}, ours, most)
+        look = watch.look(position.watch, lambda keys: existing.requested(position, keys))
+        requests = requests_for(look.arrivals, declaration, existing, ours.settings)
+        held_up = requests.refused and len(look.arrivals) >= most and len(requests.runs) < MOST
+        if not held_up or most >= _LARGEST:
+            return look, requests
+        most *= 2
+
+
+def _message(look: "Look", requests: Requests, limit: int) -> str:
+    from batch_pipeline.triggers.looking import counted, sentence
+
+    more = len(requests.refused) - _NAMED
+    return sentence(
+        look.message,
+        requests.waiting
+        and f"the limit of {counted(limit, 'service')} is reached, so {counted(requests.waiting, 'manifest')} wait",
+        requests.refused and f"refused, to be tried again: {'; '.join(requests.refused[:_NAMED])}",
+        more > 0 and f"and {more:,} more",
+    )
+
+
+def _description(declaration: Declaration, trigger: DataTrigger) -> str:
+    makes = f"a service of `{declaration.name}`, named after it"
+    watched = _watched(trigger)
+    if isinstance(trigger, ManifestTrigger):
+        return f"Watches `{watched}` for input manifests. Each `*.manifest`, new or rewritten, makes {makes}."
+    full = f"{trigger.max_files:,} files" + (f" or {trigger.max_bytes:,} bytes" if trigger.max_bytes else "")
+    what = "Watches" if isinstance(trigger, NewFilesTrigger) else "Reads the bucket notifications of"
+    return (
+        f"{what} `{watched}` for new files that match `{trigger.pattern}`. Once none has come for "
+        f"{trigger.settle_seconds:g} s, or there are {full}, they are gathered into a manifest, which makes {makes}."
+    )
+
+
+def _watched(trigger: DataTrigger) -> str:
+    return trigger.path if isinstance(trigger, ManifestTrigger | NewFilesTrigger) else trigger.queue_url

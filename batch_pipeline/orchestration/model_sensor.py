@@ -1,0 +1,133 @@
+"""The sensor on a declaration's model: a new normal version runs its services again, in one backfill."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from batch_pipeline.orchestration.again import Again, again_with, start_backfill
+from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.requests import TickFailed, as_tick_failures
+from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.triggers.settings import ModelTrigger
+
+if TYPE_CHECKING:
+    from batch_pipeline.deployment import Deployment
+    from batch_pipeline.models.registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The sensor's cursor: the newest normal version, and whether nothing is left to run again with it."""
+
+    version: str
+    digest: str
+    done: bool = True
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Seen | None":
+        """None where there is no cursor, or it is none of ours."""
+        try:
+            found = json.loads(cursor or "")
+            return cls(str(found["version"]), str(found["digest"]), bool(found["done"]))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def __str__(self) -> str:
+        return json.dumps({"version": self.version, "digest": self.digest, "done": self.done})
+
+
+def model_sensor(declaration: Declaration, job: Any, kind: str, trigger: ModelTrigger) -> dg.SensorDefinition:
+    """It is off until somebody turns it on."""
+    name = f"{declaration.name}_{kind}"
+    model = _model(declaration)
+
+    def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+        with as_tick_failures():
+            return _tick(context, declaration, name, deployment.get())
+
+    return dg.SensorDefinition(
+        name=name,
+        evaluation_fn=look,
+        job=job,
+        minimum_interval_seconds=trigger.interval_seconds,
+        description=f"Watches the registry for the newest normal version of `{model}`. A new one runs the services of "
+        f"`{declaration.name}` again, in one backfill, each with its own recorded parameters; but for those that were "
+        "given a version, and those that have results of the new one.",
+        tags={"declaration": declaration.name, "trigger": trigger.kind},
+        metadata={"declaration": declaration.name, "watched": model},
+        owners=list(declaration.owners) or None,
+    )
+
+
+def _tick(
+    context: dg.SensorEvaluationContext, declaration: Declaration, sensor: str, ours: "Deployment"
+) -> dg.SensorResult:
+    newest = ours.registry.show(_model(declaration))
+    seen = Seen.read(context.cursor)
+    said = _nothing_to_do(newest, seen)
+    if said is not None:
+        # The first look only remembers: what is there by then is what services were deployed with.
+        position = Seen(newest.version, _digest(newest)) if seen is None and newest.status == "normal" else seen
+        return _said(context, said, position)
+    found = again_with(context.instance, declaration, _model(declaration), _digest(newest))
+    backfill = _start(context, declaration, sensor, newest, found) if found.ready else None
+    message = _message(newest, found, backfill)
+    return _said(context, message, Seen(newest.version, _digest(newest), done=not found.busy))
+
+
+def _nothing_to_do(newest: "ModelVersion", seen: Seen | None) -> str | None:
+    from batch_pipeline.models.versions import version_key
+
+    if newest.status != "normal":
+        return f"no version of {newest.name} is normal; {newest.ref} is not: {'; '.join(newest.reasons)}"
+    if seen is None:
+        return f"{newest.ref} is the newest normal version; services run again when there is a newer one"
+    if version_key(newest.version) < version_key(seen.version):
+        return f"{newest.name}:{seen.version} is not normal any more, or gone; nothing runs again with {newest.ref}"
+    if newest.digest == seen.digest and seen.done:
+        return f"{newest.ref} is still the newest normal version"
+    return None
+
+
+def _start(
+    context: dg.SensorEvaluationContext, declaration: Declaration, sensor: str, newest: "ModelVersion", found: Again
+) -> str:
+    if context.code_location_origin is None or context.repository_name is None:
+        raise TickFailed("a backfill can only be started by the sensor of a code location that Dagster has loaded")
+    return start_backfill(
+        context.instance,
+        declaration,
+        found.ready,
+        title=newest.ref,
+        digest=_digest(newest),
+        sensor=sensor,
+        location=context.code_location_origin,
+        repository=context.repository_name,
+    )
+
+
+def _message(newest: "ModelVersion", found: Again, backfill: str | None) -> str:
+    from batch_pipeline.triggers.looking import counted, sentence
+
+    return sentence(
+        f"{newest.ref} is the newest normal version",
+        backfill and f"backfill {backfill} runs {counted(len(found.ready), 'service')} again",
+        found.busy and f"{counted(len(found.busy), 'service')} run again once they have ended",
+        not backfill and not found.busy and "no service is to run again",
+    )
+
+
+def _said(context: dg.SensorEvaluationContext, message: str, position: Seen | None) -> dg.SensorResult:
+    line = " ".join(message.split())
+    context.log.info(line)
+    return dg.SensorResult(skip_reason=dg.SkipReason(line), cursor=str(position) if position else context.cursor)
+
+
+def _model(declaration: Declaration) -> str:
+    return str((declaration.template or {}).get("model", ""))
+
+
+def _digest(version: "ModelVersion") -> str:
+    return version.digest or ""
