@@ -46,8 +46,6 @@ class Intake:
         self._places = {info.location: one for one, info in held.files.items()}
         self.kept: list[str] = []
         """The handles of the messages that were kept."""
-        self.overwritten: list[bytes] = []
-        """The digests of files that were overwritten while they waited."""
         self.failures = 0
         """How often the store could not say what became of an object."""
         self.files = 0
@@ -88,12 +86,10 @@ class Intake:
         return [info for info in found if info is not None]
 
     def _version(self, event: ObjectEvent) -> ObjectInfo | None:
-        """The version that an event tells of; None where the object is gone.
-
-        A manifest is a service's input as it is now, so it is asked for; so is what the notification does not say.
-        """
-        if event.etag is not None and event.size is not None and not event.location.name.endswith(SUFFIX):
-            return ObjectInfo(event.location, event.size, event.etag, self._now)
+        """The version that an event tells of, or that is there by now; None where the object is gone."""
+        told = self._told(event)
+        if told is not None:
+            return told
         try:
             return self._storage.head(event.location)
         except ObjectNotFound:
@@ -103,6 +99,18 @@ class Intake:
         except StorageFailed as error:
             self.failures += not isinstance(error, AccessDenied)
             raise _LeftAlone(error.message) from error
+
+    def _told(self, event: ObjectEvent) -> ObjectInfo | None:
+        """What the event says, where that is enough; else the store is to be asked.
+
+        So it is of a manifest, whose service reads it as it then is, and of a file that waits in another version:
+        events may come in any order.
+        """
+        if event.etag is None or event.size is None or event.location.name.endswith(SUFFIX):
+            return None
+        if self._places.get(event.location) not in (None, digest(event.location, event.etag)):
+            return None
+        return ObjectInfo(event.location, event.size, event.etag, self._now)
 
     def _check_bucket(self, location: Location) -> None:
         """Of an object in a bucket that it does not know, a store says the same as of one that was deleted."""
@@ -134,5 +142,4 @@ class Intake:
         if before is None:
             self._held.files[one] = info
         else:
-            self.overwritten.append(before)
             self._held.replace(before, one, info)

@@ -65,18 +65,18 @@ class NotificationWatch:
     """The time in seconds since 1970."""
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
-        """As Watch.look. All it needs to know is in the state folder, which is what the cursor names.
+        """As Watch.look. What it needs to know is in the state folder; the cursor is the next manifest's number.
 
         Raises QueueFailed where the queue fails.
         """
-        looking = _Looking(self, requested)
         try:
+            looking = _Looking(self, requested)
             looking.look()
         except PreconditionFailed:
-            return Look((), self.state.uri, "another look is at work; what this one met is met again by a later one")
+            return Look((), cursor or "0", "another look is at work; what this one met is met again by a later one")
         lost = cursor is not None and not looking.remembered
         message = sentence(lost and _LOST, looking.said())
-        return Look(looking.arrivals, self.state.uri, message or "no new messages")
+        return Look(looking.arrivals, str(looking.number), message or "no new messages")
 
     def covers(self, location: Location) -> bool:
         """Whether an object of that place is this watch's business."""
@@ -87,6 +87,9 @@ class NotificationWatch:
         if not location.name or location.uri.startswith(tuple(one.uri for one in self._never)):
             return False
         return location.name.endswith(SUFFIX) or fnmatchcase(location.name, self.pattern)
+
+    def open_queue(self) -> Queue:
+        return Queue(self.storage.connection, self.queue_url, self.wait_seconds)
 
     @property
     def _never(self) -> tuple[Location, ...]:
@@ -103,12 +106,13 @@ class _Looking:
     def __init__(self, watch: NotificationWatch, requested: Requested) -> None:
         self._watch, self._requested = watch, requested
         self._now = datetime.fromtimestamp(watch.clock(), UTC)
-        self._queue = Queue(watch.storage.connection, watch.queue_url, watch.wait_seconds)
+        self._queue = watch.open_queue()
         self._log = GatheredLog(watch.storage, watch.manifests, watch.name)
         self._recent = Recent(watch.storage, watch.state.child("taken/"), self._now)
         self._folder = HeldFolder(watch.storage, watch.state)
         self._held = self._folder.load()
         self._more = True
+        self.arrivals: tuple[Arrival, ...] = ()
         self._again, self._dropped, self._deleted, self._gathered = 0, 0, 0, 0
 
     @cached_property
@@ -126,6 +130,8 @@ class _Looking:
         self._folder.save(self._held)
         handles = {message.handle for message in self._held.messages.values()}
         self._queue.hide([one for one in self._intake.kept if one in handles])
+        handed_out = dict.fromkeys(found.arrival for found in self._held.announced[: self._watch.most])
+        self.arrivals = tuple(without_run(list(handed_out), self._requested))
 
     @property
     def remembered(self) -> bool:
@@ -133,8 +139,8 @@ class _Looking:
         return self._folder.found
 
     @property
-    def arrivals(self) -> tuple[Arrival, ...]:
-        return tuple(dict.fromkeys(found.arrival for found in self._held.announced[: self._watch.most]))
+    def number(self) -> int:
+        return self._held.number
 
     def said(self) -> str:
         """One line for people."""
@@ -187,7 +193,6 @@ class _Looking:
             self._intake.take(message)
             if self._intake.failures >= _FAILURES:
                 break
-        self._recent.add(self._intake.overwritten)
 
     def _messages(self) -> Iterator[Message]:
         for _ in range(_RECEIVES):
