@@ -51,7 +51,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(requests=st.integers(0, 10), done=st.booleans())
     def killed(self, requests: int, done: bool) -> None:
-        dying = replace(self.daemon.watch, storage=DyingStorage(requests, done=done))
+        dying = replace(self.daemon.watch, storage=DyingStorage(self.storage, requests, done=done))
         try:
             self.daemon.tick(using=dying)
         except Killed:

@@ -10,6 +10,8 @@ import orjson
 
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.storage.connection import Connection
+from batch_pipeline.storage.storage import Backend
 from batch_pipeline.triggers.looking import Arrival, Look, Watch
 
 
@@ -61,10 +63,19 @@ class Killed(Exception):
 class DyingStorage(Storage):
     """Storage of a process that is killed at its n-th request, before or after the store has done it."""
 
-    def __init__(self, requests: int, *, done: bool) -> None:
+    def __init__(self, store: Storage, requests: int, *, done: bool) -> None:
         super().__init__(allow_local=True)
+        self._store = store
         self._left = requests
         self._done = done
+
+    @property
+    def connection(self) -> Connection:  # type: ignore[override]
+        """The store's own, as making one takes its time."""
+        return self._store.connection
+
+    def _backend(self, location: Location) -> Backend:
+        return self._store._backend(location)
 
     def _die(self, done: bool) -> None:
         if done == self._done:
