@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,15 +23,14 @@ from batch_pipeline.node.job import UnitError
 from batch_pipeline.node_records import load_node_records
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.plan import Plan, load_plan, load_table
+from batch_pipeline.review.examples import MOST as MOST_EXAMPLES
+from batch_pipeline.review.examples import examples
 from batch_pipeline.review.report import review
 from batch_pipeline.review.sampling import Chosen, chosen_lines
-from batch_pipeline.review.work import node_samples
 from batch_pipeline.storage import Storage
 from batch_pipeline.summary import Summary
 
 FIRST_ERRORS = 20
-SAMPLE = 5
-SAMPLE_BYTES = 16 * 1024
 
 
 def publish(
@@ -68,8 +67,7 @@ def publish(
         )
         check_owner()
         drafts.upload(storage)
-    pairs = [pair for pair in node_samples(records, SAMPLE) if "request" in pair]
-    summary = replace(summary, sample=tuple(pairs or _sample(storage, drafts.sampled)), review=reviewed)
+    summary = replace(summary, sample=examples(storage, records, drafts.sampled), review=reviewed)
     # The records hold no source, and these name some.
     kept = asdict(replace(summary, message="", sample=(), first_errors=()))
     storage.write(layout.finished, orjson.dumps(kept))
@@ -121,7 +119,7 @@ class _Drafts:
             message = f"{outcome.failed_rows} of {outcome.rows} rows failed; their lines in the result say why"
             self._errors[node].write(error_line(item.token, "failed_rows", message, failed_rows=outcome.failed_rows))
             self._note(item, "failed_rows", message)
-        if len(self.sampled) < SAMPLE:
+        if len(self.sampled) < MOST_EXAMPLES:
             self.sampled.append((_shown(item), result))
         if row["line"] in self._ranks:
             self._chosen.append(Chosen(row["line"], result, outcome.size, outcome.rows or 1))
@@ -198,19 +196,3 @@ def _shown(item: Input) -> str | None:
         return item.source.identity
     shown = orjson.loads(item.token)
     return shown if isinstance(shown, str) and "?" not in shown else None
-
-
-def _sample(storage: Storage, results: list[tuple[str | None, Location]]) -> Iterator[dict[str, Any]]:
-    for source, location in results:
-        head = storage.read(location, start=0, end=SAMPLE_BYTES) if storage.head(location).size else b""
-        first, found, _ = head.partition(b"\n")
-        if found:
-            yield {"source": source, "answer": _answer(first)}
-
-
-def _answer(line: bytes) -> Any:
-    """What the line says; the text itself where something else has written it."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return line.decode(errors="replace")

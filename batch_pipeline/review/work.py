@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import Any
 
 from batch_pipeline.node_records import NodeRecord
 
@@ -66,9 +64,3 @@ def costs(records: Iterable[NodeRecord]) -> tuple[SpecCost, ...]:
         SpecCost(spec, round(seconds, 3), price, None if price is None else round(seconds / 3600 * price, 6))
         for (spec, price), seconds in spent.items()
     )
-
-
-def node_samples(records: Iterable[NodeRecord], most: int) -> list[dict[str, Any]]:
-    """At most so many requests with their answers, a turn a node."""
-    rounds = zip_longest(*(one.sample for one in records))
-    return [pair for turn in rounds for pair in turn if pair is not None][:most]

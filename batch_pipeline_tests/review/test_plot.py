@@ -41,10 +41,10 @@ def flowers(count=1000):
 def test_it_is_a_small_png():
     image = plot(flowers())
     assert image is not None
-    assert len(image) <= 60_000
+    assert len(image) <= 40_000
     with Image.open(io.BytesIO(image)) as opened:
         assert opened.format == "PNG"
-        assert opened.width < 1000
+        assert opened.width < 1100
         colors = opened.convert("RGB").getcolors(1 << 24)
     assert colors is not None
     assert (255, 255, 255) in [color for _, color in colors]
@@ -77,7 +77,7 @@ def test_any_distribution_can_be_drawn(answers):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         image = plot(distribution(answers))
-    assert image is None or len(image) <= 60_000
+    assert image is None or len(image) <= 40_000
 
 
 def test_characters_without_a_font_make_no_noise(caplog):

@@ -17,6 +17,7 @@ from batch_pipeline.errors import NodeFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.ownership import Owner
+from batch_pipeline.review import examples
 from batch_pipeline.review.distribution import distribution
 from batch_pipeline.review.report import Review
 from batch_pipeline.summary import Summary, load_summary
@@ -116,7 +117,7 @@ def test_the_row_beside_an_answer_is_no_prediction(place):
 def test_examples_carry_the_request_that_was_answered(place):
     place.put("a.csv", rows(2000))
     summary = place.run(node_count=2)
-    assert len(summary.sample) == publishing.SAMPLE
+    assert len(summary.sample) == examples.MOST
     answers = place.lines("infer-result/a.csv_result.txt")
     texts = rows(2000).splitlines()
     for pair in summary.sample:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from batch_pipeline.node_records import NodeRecord
-from batch_pipeline.review.work import NodeWork, SpecCost, balance, costs, node_samples, work_by_node
+from batch_pipeline.review.work import NodeWork, SpecCost, balance, costs, work_by_node
 
 
-def record(node, seconds, *, attempt=1, spec="cpu-2u8g", price=None, sample=()):
-    return NodeRecord(attempt, node, spec, price, seconds, 2, 1, 10, 3, 100, tuple(sample))
+def record(node, seconds, *, attempt=1, spec="cpu-2u8g", price=None):
+    return NodeRecord(attempt, node, spec, price, seconds, 2, 1, 10, 3, 100)
 
 
 def test_the_tries_of_a_node_are_added_up():
@@ -35,9 +35,3 @@ def test_a_price_that_changed_between_attempts_is_kept_apart():
         SpecCost("cpu-2u8g", 3600, 2, 2),
         SpecCost("gpu", 36, None, None),
     )
-
-
-def test_every_node_gives_an_example_in_turn():
-    first, second = [{"answer": 1}, {"answer": 2}, {"answer": 3}], [{"answer": 4}]
-    pairs = node_samples([record(0, 1, sample=first), record(1, 1, sample=second), record(2, 1)], 3)
-    assert [pair["answer"] for pair in pairs] == [1, 4, 2]
