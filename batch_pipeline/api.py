@@ -143,7 +143,7 @@ def _successful(launched: Launched) -> Launched:
 
 def _output(service: str, deployment: Deployment) -> tuple[Location, int | None]:
     """The output folder and, for a service known by name, how many nodes' manifests it must hold."""
-    if "/" in service:
+    if "://" in service or service.startswith("/"):
         return parse_folder(service, allow_local=deployment.settings.allow_local_files), None
 
     from batch_pipeline.orchestration import instance, services

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dagster as dg
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
 from batch_pipeline.errors import LimitReached, ServiceBusy
-from batch_pipeline.orchestration.names import full_name
-from batch_pipeline.orchestration.runs import declarations, latest_run, run_records
+from batch_pipeline.orchestration.identity import all_services
+from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE, full_name
+from batch_pipeline.orchestration.runs import latest_run, run_records
 from batch_pipeline.orchestration.states import ACTIVE, state_of
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
@@ -15,6 +18,12 @@ from batch_pipeline.settings import Settings
 def as_admitted(parameters: ServiceParameters, *, overwrite: bool) -> ServiceParameters:
     """The parameters as one run takes them: it may have been told to start over, which the service does not record."""
     return parameters.model_copy(update={"if_changed": "overwrite"}) if overwrite else parameters
+
+
+def may_start_over(run: DagsterRun) -> bool:
+    """Whether the run was told to start over, or is Dagster's own retry of one that was."""
+    told = run.tags.get(TAG_OVERWRITE)
+    return told is not None and told in (run.run_id, run.root_run_id if RETRY_NUMBER_TAG in run.tags else None)
 
 
 def refuse_if_busy(instance: dg.DagsterInstance, declaration: str, name: str) -> None:
@@ -38,7 +47,10 @@ def refuse_above_limit(existing: int, settings: Settings) -> None:
 
 def existing_services(instance: dg.DagsterInstance) -> dict[str, set[str]]:
     """The names of the services of each declaration."""
-    return {declaration: set(instance.get_dynamic_partitions(declaration)) for declaration in declarations(instance)}
+    existing: dict[str, set[str]] = {SERVICE: set()}
+    for service in all_services(instance):
+        existing.setdefault(service.declaration, set()).add(service.partition)
+    return existing
 
 
 def admit_partition(instance: dg.DagsterInstance, declaration: str, name: str, settings: Settings) -> None:

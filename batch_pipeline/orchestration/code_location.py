@@ -26,6 +26,7 @@ from batch_pipeline.orchestration.names import (
     DEFINITIONS_MODULE,
     JOB,
     LOCATION,
+    MAX_RETRIES,
     PARTITION,
     SERVICE,
     job_name,
@@ -76,7 +77,8 @@ def create_run(
     origin = JobOrigin.of(earlier, declaration) if earlier is not None else JobOrigin.own()
     run_config = earlier.run_config if earlier is not None else to_run_config(parameters.to_config())
     run_id = make_new_run_id()
-    held = holder_tag(holder, run_id) if holder is not None else {}
+    # Whoever waits for a run sees it end: no daemon is to take it up where that process was killed.
+    held = {**holder_tag(holder, run_id), MAX_RETRIES: "0"} if holder is not None else {}
     return instance.create_run_for_job(
         origin.job.get_definition(),
         run_id=run_id,

@@ -49,16 +49,19 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
     Returns the ids of the runs. A run whose process is of another machine is left to that machine.
     """
-    ended = []
-    for run in _in_progress(instance):
-        if is_dead(run):
-            if run.status == dg.DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, message=_GONE)
-            else:
-                instance.report_run_failed(run, message=_GONE)
-            free_slots(instance, run.run_id)
-            ended.append(run.run_id)
-    return ended
+    return [run.run_id for run in _in_progress(instance) if end_dead_run(instance, run)]
+
+
+def end_dead_run(instance: dg.DagsterInstance, run: DagsterRun) -> bool:
+    """The same for one run; whether it was dead."""
+    if not is_dead(run):
+        return False
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, message=_GONE)
+    else:
+        instance.report_run_failed(run, message=_GONE)
+    free_slots(instance, run.run_id)
+    return True
 
 
 def is_ended(instance: dg.DagsterInstance, run_id: str) -> bool:

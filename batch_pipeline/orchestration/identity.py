@@ -23,11 +23,6 @@ class ServiceId:
         """As it stands in the list of services."""
         return full_name(self.declaration, self.partition)
 
-    @property
-    def is_fixed(self) -> bool:
-        """The one service of a declaration, which no partition is kept of."""
-        return self.partition == self.declaration
-
 
 def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
     """Every service of the instance, whatever code location declares it."""
@@ -52,6 +47,7 @@ def find_service(instance: dg.DagsterInstance, name: str) -> ServiceId:
 
 def _partitions(instance: dg.DagsterInstance, declaration: str) -> list[str]:
     partitions = list(instance.get_dynamic_partitions(declaration))
-    if declaration != SERVICE and not partitions and latest_run(instance, declaration, declaration) is not None:
-        return [declaration]
-    return partitions
+    if declaration in {SERVICE, *partitions} or latest_run(instance, declaration, declaration) is None:
+        return partitions
+    # The one service of a fixed declaration, of which no partition is kept.
+    return [*partitions, declaration]

@@ -13,7 +13,14 @@ from dagster._core.errors import DagsterHomeNotSetError
 from batch_pipeline.errors import InvalidParameters, InvalidSettings
 from batch_pipeline.orchestration.config import given, to_run_config
 from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, TAG_DECLARATION
+from batch_pipeline.orchestration.names import (
+    INFERENCE_RESULTS,
+    INPUT_MANIFEST,
+    OUTPUT_MANIFEST,
+    TAG_DECLARATION,
+    TAG_SERVICE,
+    full_name,
+)
 
 LAUNCHPAD_CONFIG = "BATCH_PIPELINE_LAUNCHPAD_CONFIG"
 """The setting that names a YAML or JSON file of parameters with which the Launchpad opens for a new service."""
@@ -29,6 +36,8 @@ def service_job(declaration: Declaration = AD_HOC, executor: dg.ExecutorDefiniti
         config=dg.PartitionedConfig(
             partitions_def=declaration.partitions,
             run_config_for_partition_key_fn=partial(run_config_of_service, declaration=declaration),
+            # The queue goes by it: one run of a service at a time.
+            tags_for_partition_key_fn=lambda name: {TAG_SERVICE: full_name(declaration.name, name)},
         ),
         executor_def=executor,
         tags={} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name},

@@ -18,13 +18,15 @@ from batch_pipeline.orchestration.admission import (
     refuse_if_busy,
 )
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
+from batch_pipeline.orchestration.config import from_run_config, to_run_config
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
 from batch_pipeline.orchestration.holders import end_dead_runs
 from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.instance import open_instance
-from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
+from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_OVERWRITE
 from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.runs import latest_run
 from batch_pipeline.orchestration.states import State, state_of
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters, generate_name
@@ -81,11 +83,23 @@ def launch(
     _check_queue(instance, wait=wait)
     deployment = DeploymentResource().get()
     end_dead_runs(instance)
-    parameters = _admitted(parameters, instance, deployment, overwrite=overwrite)
+    parameters, is_new = _admitted(parameters, instance, deployment, overwrite=overwrite)
     # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.
     run = create_run(instance, parameters, ProcessIdentity.current() if wait else None)
     instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
-    return _start(instance, JobOrigin.own(), run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
+    launched = _start(
+        instance, JobOrigin.own(), run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress
+    )
+    if launched.refused and is_new:
+        # It lost a race for its name or its output folder: there is no such service.
+        _forget(instance, launched)
+    return launched
+
+
+def _forget(instance: dg.DagsterInstance, launched: Launched) -> None:
+    instance.delete_run(launched.run_id)
+    if latest_run(instance, SERVICE, launched.service) is None:
+        instance.delete_dynamic_partition(SERVICE, launched.service)
 
 
 def relaunch(
@@ -105,7 +119,7 @@ def relaunch(
     _check_queue(instance, wait=wait)
     end_dead_runs(instance)
     refuse_if_busy(instance, service.declaration, service.partition)
-    like = (service.declaration, run)
+    like = (service.declaration, _described(run, service.declaration, parameters.description))
     again = create_run(instance, parameters, ProcessIdentity.current() if wait else None, like=like)
     return _start(
         instance,
@@ -116,6 +130,14 @@ def relaunch(
         overwrite=overwrite,
         on_progress=on_progress,
     )
+
+
+def _described(run: DagsterRun, declaration: str, description: str) -> DagsterRun:
+    """The run as if it had been launched with the description that was edited since."""
+    if TAG_DESCRIPTION not in run.tags:
+        return run
+    config = {**(from_run_config(run.run_config, declaration) or {}), "description": description}
+    return run._replace(run_config=to_run_config(config, declaration))
 
 
 def _check_queue(instance: dg.DagsterInstance, *, wait: bool) -> None:
@@ -148,8 +170,11 @@ def enqueue(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRun:
 
 def _admitted(
     parameters: ServiceParameters, instance: dg.DagsterInstance, deployment: Deployment, *, overwrite: bool
-) -> ServiceParameters:
-    """The parameters, with a name. Raises `Refused` for everything that can be known before there is a run."""
+) -> tuple[ServiceParameters, bool]:
+    """The parameters, with a name, and whether it is a new service's.
+
+    Raises `Refused` for everything that can be known before there is a run.
+    """
     from batch_pipeline import service
 
     existing = existing_services(instance)
@@ -161,7 +186,7 @@ def _admitted(
     else:
         refuse_above_limit(sum(map(len, existing.values())), deployment.settings)
     service.check(as_admitted(parameters, overwrite=overwrite), deployment)
-    return parameters
+    return parameters, name not in existing[SERVICE]
 
 
 def _launched(parameters: ServiceParameters, run: DagsterRun, error: RunError | None) -> Launched:

@@ -34,6 +34,11 @@ ACCOUNTED = "every_input_accounted_for"
 
 PARTITION = "dagster/partition"
 
+RETRY_STRATEGY = "dagster/retry_strategy"
+"""What Dagster executes again of a run whose worker crashed."""
+MAX_RETRIES = "dagster/max_retries"
+"""How often Dagster does so, where a run is to differ from the instance."""
+
 
 def job_name(declaration: str) -> str:
     """The job that deploys the services of a declaration."""

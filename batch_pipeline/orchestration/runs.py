@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import DagsterRun, RunRecord, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun, RunRecord, RunsFilter
 
 from batch_pipeline.orchestration.config import from_run_config
-from batch_pipeline.orchestration.names import OUTPUT_MANIFEST, PARTITION, SERVICE, TAG_DECLARATION, job_name
+from batch_pipeline.orchestration.holders import is_dead
+from batch_pipeline.orchestration.names import (
+    OUTPUT_MANIFEST,
+    PARTITION,
+    SERVICE,
+    TAG_DECLARATION,
+    TAG_DESCRIPTION,
+    job_name,
+)
 
 PAGE = 500
 
@@ -33,10 +41,15 @@ def declarations(instance: dg.DagsterInstance) -> list[str]:
     return [SERVICE, *sorted(value for _, values in known for value in values)]
 
 
-def run_records(instance: dg.DagsterInstance, declaration: str, names: Collection[str]) -> Iterator[RunRecord]:
-    """The runs of these services, newest first, read page by page."""
+def run_records(
+    instance: dg.DagsterInstance,
+    declaration: str,
+    names: Collection[str],
+    statuses: Sequence[dg.DagsterRunStatus] = (),
+) -> Iterator[RunRecord]:
+    """The runs of these services, all or those of some statuses, newest first, read page by page."""
     cursor = None
-    filters = RunsFilter(tags={PARTITION: list(names)})
+    filters = RunsFilter(tags={PARTITION: list(names)}, statuses=statuses)
     while names:
         page = instance.get_run_records(filters, limit=PAGE, cursor=cursor)
         # Other assets may have a partition of the same name.
@@ -47,12 +60,30 @@ def run_records(instance: dg.DagsterInstance, declaration: str, names: Collectio
 
 
 def latest_records(instance: dg.DagsterInstance, declaration: str, names: Collection[str]) -> dict[str, RunRecord]:
-    """The newest run of each of these services; one that never ran is left out."""
+    """The run by which each of these services is known: its newest at work, else its newest.
+
+    A service that never ran is left out.
+    """
+    latest = _newest_records(instance, declaration, names)
+    at_work = list(run_records(instance, declaration, names, NOT_FINISHED_STATUSES))
+    # A newer run may have been refused because another is at work.
+    latest |= {each.dagster_run.tags[PARTITION]: each for each in reversed(at_work) if not is_dead(each.dagster_run)}
+    return latest
+
+
+def _newest_records(instance: dg.DagsterInstance, declaration: str, names: Collection[str]) -> dict[str, RunRecord]:
     latest: dict[str, RunRecord] = {}
-    for record in run_records(instance, declaration, names):
-        latest.setdefault(record.dagster_run.tags[PARTITION], record)
-        if len(latest) == len(names):
+    missing, cursor = list(names), None
+    while missing:
+        # A service that is found is asked for no more: its older runs may be thousands.
+        page = instance.get_run_records(RunsFilter(tags={PARTITION: missing}), limit=PAGE, cursor=cursor)
+        for record in page:
+            if declaration_of(record.dagster_run) == declaration:
+                latest.setdefault(record.dagster_run.tags[PARTITION], record)
+        if len(page) < PAGE:
             break
+        missing = [name for name in missing if name not in latest]
+        cursor = page[-1].dagster_run.run_id
     return latest
 
 
@@ -62,8 +93,20 @@ def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> Dag
 
 
 def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
-    """The parameters that the service was last given; None where no run of it was given any."""
+    """The parameters that the service was last given, its description as edited since; None where it has none."""
     for record in run_records(instance, declaration, [name]):
-        if config := from_run_config(record.dagster_run.run_config, declaration):
+        if config := given_config(record.dagster_run, declaration):
             return config
     return None
+
+
+def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:
+    """The parameters that the run was given, its description as edited since."""
+    config = from_run_config(run.run_config, declaration) or {}
+    return {**config, "description": run.tags[TAG_DESCRIPTION]} if config and TAG_DESCRIPTION in run.tags else config
+
+
+def inherited_description(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
+    """The description of the run that this one re-executes as it was: it may have been edited since."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return parent.tags.get(TAG_DESCRIPTION) if parent is not None and parent.run_config == run.run_config else None

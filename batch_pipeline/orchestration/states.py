@@ -18,6 +18,7 @@ _STATES: dict[dg.DagsterRunStatus, State] = {
     dg.DagsterRunStatus.MANAGED: "deploying",
     dg.DagsterRunStatus.STARTING: "deploying",
     dg.DagsterRunStatus.STARTED: "running",
+    dg.DagsterRunStatus.SUSPENDED: "running",
     dg.DagsterRunStatus.CANCELING: "running",
     dg.DagsterRunStatus.SUCCESS: "finished",
     dg.DagsterRunStatus.FAILURE: "failed",

@@ -39,5 +39,5 @@ def test_our_instance_has_limits_and_no_telemetry(instance):
     assert not instance.nux_enabled
     config = instance.get_concurrency_config()
     assert config.pool_config.default_pool_limit == 8
-    assert config.run_queue_config.max_concurrent_runs == 10
+    assert config.run_queue_config.max_concurrent_runs == 4
     assert instance.run_monitoring_enabled
