@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
 from batch_pipeline.node_specs import NodeSpecs
+from batch_pipeline.orchestration.checks import check_specs
 from batch_pipeline.orchestration.config import config_mapping
 from batch_pipeline.orchestration.declaration import Declaration
-from batch_pipeline.orchestration.names import ACCOUNTED, INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST
 from batch_pipeline.orchestration.ops import steps_of
 
 INPUT_DATA = "input_data"
@@ -53,18 +55,6 @@ def service_graph(declaration: Declaration, specs: NodeSpecs, env: Mapping[str, 
     return steps
 
 
-def check_specs(declaration: Declaration) -> list[dg.AssetCheckSpec]:
-    """What is checked of every service."""
-    return [
-        dg.AssetCheckSpec(
-            ACCOUNTED,
-            asset=declaration.key(OUTPUT_MANIFEST),
-            blocking=True,
-            description="inputs = succeeded + failed, as storage says.",
-        )
-    ]
-
-
 def service_assets(
     declaration: Declaration, specs: NodeSpecs, env: Mapping[str, str]
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -81,6 +71,8 @@ def service_assets(
             OUTPUT_MANIFEST: {keys[INFERENCE_RESULTS]},
         },
         partitions_def=declaration.partitions,
+        # A service may use any version, whether that was looked at or not.
+        partition_mappings={"model": dg.AllPartitionMapping()},
         group_name=declaration.group,
         descriptions_by_output_name=_DESCRIPTIONS,
         check_specs=check_specs(declaration),
@@ -113,5 +105,12 @@ def _described(declaration: Declaration, spec: dg.AssetSpec) -> dg.AssetSpec:
         tags=declaration.tags,
         kinds=set(declaration.kinds),
         freshness_policy=declaration.freshness_policy,
-        automation_condition=declaration.automation_condition,
+        automation_condition=_automation(declaration),
     )
+
+
+def _automation(declaration: Declaration) -> dg.AutomationCondition[Any] | None:
+    """A version that is pushed, or was never looked at, is no reason to run a service, nor to hold it back."""
+    condition = declaration.automation_condition
+    ignore = getattr(condition, "ignore", None)
+    return ignore(dg.AssetSelection.assets(MODEL)) if ignore is not None else condition

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_pipeline.orchestration.names import ACCOUNTED
+from batch_pipeline.orchestration.review_metadata import of_review
+from batch_pipeline.orchestration.tables import Metadata, table
 from batch_pipeline.parameters import ServiceParameters
 
 if TYPE_CHECKING:
@@ -16,17 +15,13 @@ if TYPE_CHECKING:
     from batch_pipeline.service import InputReport, MappingReport
     from batch_pipeline.summary import Summary
 
-CELL = 500
-"""Characters of one cell of a table; longer texts are cut."""
-
 PARAMETERS = "parameters"
-
-Metadata = dict[str, Any]
 
 
 def of_input(parameters: ServiceParameters, report: InputReport) -> Metadata:
     metadata: Metadata = {
         PARAMETERS: dg.MetadataValue.json(parameters.to_display()),
+        "dagster/uri": parameters.input_path,
         "input_path": dg.MetadataValue.path(parameters.input_path),
         "inputs": report.inputs,
         "bad_lines": report.bad_lines,
@@ -34,7 +29,7 @@ def of_input(parameters: ServiceParameters, report: InputReport) -> Metadata:
         "attempt": report.attempt,
         "finished_before": report.finished,
     }
-    return metadata if report.size is None else {**metadata, "bytes": report.size}
+    return metadata if report.size is None else {**metadata, "input_bytes": report.size}
 
 
 def reported_parameters(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any] | None:
@@ -61,7 +56,7 @@ def of_node(report: NodeReport) -> Metadata:
     progress = report.progress
     return {
         "node": report.node,
-        "done": progress.done,
+        "inputs": progress.done,
         "failed": progress.failed,
         "rows": progress.rows,
         "failed_rows": progress.failed_rows,
@@ -72,50 +67,42 @@ def of_node(report: NodeReport) -> Metadata:
 
 
 def of_results(parameters: ServiceParameters, summary: Summary, mapping: MappingReport) -> Metadata:
-    """The counts over the whole ledger, where the results are, and a few of them."""
+    """The counts over the whole ledger, where the results are, a few of them, and the review."""
     return {
+        "dagster/uri": f"{parameters.output_path}infer-result/",
+        # A line is the answer to a row of a CSV, or to a file.
+        "dagster/row_count": summary.rows or summary.succeeded,
+        "dagster/size_bytes": summary.size,
         "results": dg.MetadataValue.path(f"{parameters.output_path}infer-result/"),
+        "output_path": dg.MetadataValue.path(parameters.output_path),
         **({"sample": table(summary.sample)} if summary.sample else {}),
+        **_first_errors(summary),
+        **(of_review(summary.review) if summary.review is not None else {}),
         **_counts(summary),
-        "bytes": summary.size,
         "seconds": round(summary.seconds, 3),
         **_rates(summary.seconds, inputs=summary.succeeded, rows=summary.rows),
+        "nodes": summary.nodes,
         **of_mapping(mapping),
     }
 
 
 def of_manifests(parameters: ServiceParameters, summary: Summary) -> Metadata:
-    metadata: Metadata = {
+    return {
+        "dagster/uri": parameters.output_path,
         "output_path": dg.MetadataValue.path(parameters.output_path),
         "state": summary.state,
         "finished_before": summary.already_finished,
         **_counts(summary),
+        "seconds": round(summary.seconds, 3),
+        "nodes": summary.nodes,
         "result_manifests": dg.MetadataValue.json(list(summary.result_manifests)),
         "error_manifests": dg.MetadataValue.json(list(summary.error_manifests)),
+        **_first_errors(summary),
     }
-    if summary.first_errors:
-        metadata["first_errors"] = table(summary.first_errors)
-    return metadata
 
 
-def accounted(manifest: dg.AssetKey, summary: Summary) -> dg.AssetCheckResult:
-    """inputs = succeeded + failed. `publish` has proved it from storage; here it is said where people look."""
-    return dg.AssetCheckResult(
-        asset_key=manifest,
-        check_name=ACCOUNTED,
-        passed=summary.inputs == summary.succeeded + summary.failed,
-        metadata=_counts(summary),
-    )
-
-
-def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows of any values, each shown as text."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(str(column) for row in rows for column in row))
-    return dg.MetadataValue.table(
-        records=[dg.TableRecord({column: _cell(row.get(column)) for column in columns}) for row in rows],
-        schema=dg.TableSchema([dg.TableColumn(column) for column in columns]),
-    )
+def _first_errors(summary: Summary) -> Metadata:
+    return {"first_errors": table(summary.first_errors)} if summary.first_errors else {}
 
 
 def _counts(summary: Summary) -> Metadata:
@@ -133,10 +120,3 @@ def _rates(seconds: float, *, inputs: int, rows: int) -> Metadata:
         return {}
     rates: Metadata = {"inputs_per_second": round(inputs / seconds, 3)}
     return {**rates, "rows_per_second": round(rows / seconds, 3)} if rows else rates
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"

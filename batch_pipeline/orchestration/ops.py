@@ -1,7 +1,6 @@
 """The steps of a service: each turns its inputs into one call of `batch_pipeline.service`. No logic of ours here."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -11,26 +10,19 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
-from batch_pipeline.orchestration import metadata
-from batch_pipeline.orchestration.admission import admit_partition, as_admitted
+from batch_pipeline.orchestration import checks, metadata, saying
+from batch_pipeline.orchestration.admission import admit_partition, as_admitted, may_start_over
+from batch_pipeline.orchestration.earlier import Earlier, earlier_runs
 from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
 from batch_pipeline.orchestration.launched import effective_parameters
-from batch_pipeline.orchestration.names import (
-    ACCOUNTED,
-    INFERENCE_RESULTS,
-    INPUT_MANIFEST,
-    OUTPUT_MANIFEST,
-    TAG_OVERWRITE,
-)
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, TAG_DECLARATION
 from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
-from batch_pipeline.orchestration.tags import resource_tags, service_tags, summary_tags
+from batch_pipeline.orchestration.runs import inherited_description
+from batch_pipeline.orchestration.tags import model_tags, resource_tags, service_tags, summary_tags
 from batch_pipeline.ownership import Owner
-
-PROGRESS_SECONDS = 10.0
-"""How often a node says in the event log how far it is."""
 
 
 def _run(context: dg.OpExecutionContext) -> DagsterRun:
@@ -42,56 +34,85 @@ def _owner(context: dg.OpExecutionContext, service: str) -> Owner:
     return owner_of(_run(context), service)
 
 
+_PARAMETERS = {"parameters": dg.In(dg.Any, description="The parameters of the service, checked.")}
+
+
 @dg.op(
-    ins={"input_data": dg.In(dg.Nothing), "model": dg.In(dg.Nothing)},
+    ins={
+        "input_data": dg.In(dg.Nothing, description="What others make of the inputs. Nothing is handed over."),
+        "model": dg.In(dg.Nothing, description="The registry's versions. Nothing is handed over."),
+    },
     out={INPUT_MANIFEST: dg.Out(dg.Any, description="The parameters of the service, checked.")},
-    config_schema=dict,
+    config_schema=dg.Field(dict, description="The parameters as they were given, their template and its name."),
 )
 def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResource) -> Iterator[dg.Output[Any]]:
-    """Check the parameters, take the output folder, and read the input list."""
+    """Check the parameters, take the output folder, and read the input list.
+
+    What is wrong with the parameters, the model or the input path is refused here, before anything is written. Where
+    an earlier attempt has finished everything, the steps that follow have nothing to do.
+    """
     from batch_pipeline import service
 
     with as_failures():
-        ours = deployment.get()
+        ours, run = deployment.get(), _run(context)
         parameters = effective_parameters(context.instance, context.op_config, context.partition_key, ours.settings)
+        description = inherited_description(context.instance, run)
+        if description is not None:
+            parameters = parameters.model_copy(update={"description": description})
         declaration = context.op_config["declaration"]
         context.instance.add_run_tags(context.run_id, service_tags(parameters, declaration))
         admit_partition(context.instance, declaration, context.partition_key, ours.settings)
-        admitted = as_admitted(parameters, overwrite=_run(context).tags.get(TAG_OVERWRITE) == context.run_id)
+        admitted = as_admitted(parameters, overwrite=may_start_over(run))
         report = service.ingest(
             admitted, ours, _owner(context, parameters.full_name), is_gone=partial(is_ended, context.instance)
         )
+    context.log.info(saying.of_input(parameters, report))
     yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 
 
-@dg.op(out=dg.Out(dg.Any, description="The parameters of the service, as they came."))
+@dg.op(
+    ins=_PARAMETERS,
+    out=dg.Out(dg.Any, description="The parameters, `model` as the version that was found."),
+)
 def map_columns(context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any) -> Any:
-    """Fetch the model, bind it to the request, and settle which column goes where."""
+    """Find the model version, bind it to the request, and settle which column goes where.
+
+    The steps that follow use this version, whatever is pushed to the registry meanwhile.
+    """
     from batch_pipeline import service
 
     with as_failures():
         report = service.map_columns(parameters, deployment.get())
+    context.instance.add_run_tags(context.run_id, model_tags(report.model))
+    context.log.info(saying.of_mapping(report))
     context.add_output_metadata(metadata.of_mapping(report))
-    return parameters
+    return parameters.model_copy(update={"model": report.model})
 
 
 def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
-    """Divide the inputs over the nodes. Each node spec has an output of its own, for the op of that spec.
+    """Each node spec has an output of its own, for the op of that spec.
 
     The outputs are required: an unused one then collects to nothing, where an optional one would skip what follows.
     """
 
     @dg.op(
         name="fan_out",
-        out={spec.identifier: dg.DynamicOut(dg.Any, description=spec.title) for spec in specs},
+        ins=_PARAMETERS,
+        out={spec.identifier: dg.DynamicOut(dg.Any, description=f"Nodes of {spec.title}.") for spec in specs},
     )
     def fan_out(
         context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any
     ) -> Iterator[dg.DynamicOutput[Any]]:
+        """Divide the inputs over the nodes: by size where sizes are known, else by count.
+
+        A large CSV is itself divided. The plan is written to the output folder, and each node is handed a reference to
+        its share of it. Where everything was finished before, no node starts.
+        """
         from batch_pipeline import service
 
         with as_failures():
             shards = service.plan(parameters, deployment.get(), _owner(context, parameters.full_name))
+        context.log.info(saying.of_plan(parameters, shards))
         spec = specs[parameters.node_spec]
         for number, shard in enumerate(shards):
             yield dg.DynamicOutput(shard, mapping_key=f"node_{number}", output_name=spec.identifier)
@@ -104,14 +125,18 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
 
     @dg.op(
         name=f"infer_on_{spec.identifier}",
-        description=f"One compute node: {spec.title}.",
-        out=dg.Out(dg.Nothing),
+        description=f"One compute node: {spec.title}.\n\nIt reads its share of the inputs, asks the model for answers, "
+        "writes a result per input, and records in the ledger what is finished. A node that is tried again does only "
+        "what is left.",
+        ins={"shard": dg.In(dg.Any, description="A reference to this node's share of the plan.")},
+        out=dg.Out(dg.Nothing, description="The node has ended; what it finished is in storage."),
         tags=resource_tags(spec),
         pool=f"node_{spec.identifier}",
     )
     def infer(context: dg.OpExecutionContext, deployment: DeploymentResource, shard: Any) -> Iterator[dg.Output[None]]:
         from batch_pipeline import service
 
+        context.log.info(saying.of_start(shard))
         with as_failures():
             ours, owner = deployment.get(), _owner(context, shard.service)
             die_with_run(owner)
@@ -120,30 +145,37 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
                     shard,
                     ours,
                     owner,
-                    _progress_log(context),
+                    saying.ProgressLog(shard, context.log.info),
                     at_once=nodes_at_once(owner, shard.node_count, ours.settings.local_nodes),
                     stopping=is_asked,
                 )
+        context.log.info(saying.of_end(shard, report))
         yield dg.Output(None, metadata=metadata.of_node(report))
 
     return infer
 
 
 def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
-    """Prove from storage that every input is accounted for, and publish the manifests."""
+    """It waits for the nodes of every spec, and has an output for each asset and check."""
+    nodes = {spec.identifier: dg.In(dg.Nothing, description=f"Nodes of {spec.title} that ended.") for spec in specs}
 
     @dg.op(
         name="write_manifests",
-        ins={"parameters": dg.In(dg.Any), **{spec.identifier: dg.In(dg.Nothing) for spec in specs}},
+        ins={**_PARAMETERS, **nodes},
         out={
-            INFERENCE_RESULTS: dg.Out(dg.Nothing),
-            OUTPUT_MANIFEST: dg.Out(dg.Nothing),
-            ACCOUNTED: dg.Out(dg.Nothing),
+            INFERENCE_RESULTS: dg.Out(dg.Nothing, description="Every result is in storage."),
+            OUTPUT_MANIFEST: dg.Out(dg.Nothing, description="The manifests are in storage."),
+            **{check: dg.Out(dg.Nothing, description=text) for check, (_, text) in checks.CHECKS.items()},
         },
     )
     def write_manifests(
         context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any
     ) -> Iterator[Any]:
+        """Prove from storage that every input is accounted for, publish the manifests, and review the answers.
+
+        The manifests are written last, once everything that they name is durable. Where more failed than
+        `error_threshold` allows, they are written all the same, and the service has failed.
+        """
         from batch_pipeline import service
 
         with as_failures():
@@ -151,14 +183,24 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
             summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
             mapping = service.map_columns(parameters, ours)
         context.instance.add_run_tags(context.run_id, summary_tags(summary))
+        context.log.info(saying.of_summary(parameters, summary))
+        keys = {asset: context.asset_key_for_output(asset) for asset in (INFERENCE_RESULTS, OUTPUT_MANIFEST)}
+        # Asked for before this run's own materialization is there.
+        verdicts = list(checks.results(parameters, summary, _earlier(context, keys[INFERENCE_RESULTS]), keys))
         yield dg.Output(None, INFERENCE_RESULTS, metadata=metadata.of_results(parameters, summary, mapping))
         yield dg.Output(None, OUTPUT_MANIFEST, metadata=metadata.of_manifests(parameters, summary))
-        yield metadata.accounted(context.asset_key_for_output(OUTPUT_MANIFEST), summary)
+        yield from verdicts
         if summary.state == "failed":
             # The manifests are written and their materializations stay; the service has failed all the same.
             raise failure(ThresholdExceeded(summary.message))
 
     return write_manifests
+
+
+def _earlier(context: dg.OpExecutionContext, results: dg.AssetKey) -> list[Earlier]:
+    """Services of the Launchpad have nothing to do with each other; those of one declaration are alike."""
+    declared = TAG_DECLARATION in _run(context).tags
+    return earlier_runs(context.instance, results, context.partition_key, context.run_id, others=declared)
 
 
 @dataclass(frozen=True)
@@ -178,16 +220,3 @@ def steps_of(specs: NodeSpecs) -> Steps:
     """The same objects for the same table: Dagster takes two ops of one name for a conflict."""
     infer = {spec.identifier: infer_op(spec) for spec in specs}
     return Steps(ingest_manifest, map_columns, fan_out_op(specs), infer, write_manifests_op(specs))
-
-
-def _progress_log(context: dg.OpExecutionContext) -> Callable[[Any], None]:
-    """Says now and then in the event log how far the node is."""
-    said = time.monotonic()
-
-    def on_progress(progress: Any) -> None:
-        nonlocal said
-        if time.monotonic() - said >= PROGRESS_SECONDS:
-            said = time.monotonic()
-            context.log.info(f"{progress.done} of {progress.units} inputs done, {progress.failed} failed")
-
-    return on_progress

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node_specs import NodeSpec
 from batch_pipeline.orchestration.names import (
+    RETRY_STRATEGY,
     SERVICE,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
@@ -21,6 +22,9 @@ from batch_pipeline.parameters import ServiceParameters
 if TYPE_CHECKING:
     from batch_pipeline.summary import Summary
 
+TAG_MODEL_VERSION = "batch_pipeline/model_version"
+"""The version that a run found for its model, which its parameters may leave open."""
+
 
 def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> dict[str, str]:
     """The tags of a service's run. An empty text is no tag."""
@@ -31,8 +35,15 @@ def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> d
         TAG_MODEL: parameters.model,
         TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",
         TAG_DESCRIPTION: parameters.description,
+        # Storage says what is done. Dagster, going on from the step that failed, may lose nodes.
+        RETRY_STRATEGY: "ALL_STEPS",
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def model_tags(ref: str) -> dict[str, str]:
+    """Of a version, `name:version`, once it is found."""
+    return {TAG_MODEL_VERSION: ref}
 
 
 def summary_tags(summary: Summary) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""The models of the registry in the catalog: an asset with a partition a version, a check, a job and a sensor."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from batch_pipeline.orchestration.failures import as_failures
+from batch_pipeline.orchestration.graph import MODEL
+from batch_pipeline.orchestration.model_metadata import VALID, of_model, validity
+from batch_pipeline.orchestration.names import TAG_MODEL
+from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.settings import Settings
+
+GROUP = "models"
+PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
+"""`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
+SECONDS = 60
+
+_DESCRIPTION = """The model packages of the registry (`BATCH_PIPELINE_MODELS`): one partition is one `name:version`.
+
+To materialize a partition is to look at the package as it is now: whether it is complete, the ONNX file loads, and
+the requests and responses of its APIs bind to it. A service uses a version that is normal, whether it has been looked
+at here or not. The sensor `model_versions` looks at new and changed packages by itself."""
+
+
+def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
+    """The asset `model`, the job `validate_models` and the sensor `model_versions`. Needs the resource `deployment`.
+
+    Nothing is contacted. Raises `InvalidSettings`.
+    """
+    registry = Settings.from_environment(env).models
+    model = _model(registry.uri if registry is not None else None)
+    job = dg.define_asset_job(
+        "validate_models",
+        selection=dg.AssetSelection.assets(MODEL),
+        executor_def=dg.in_process_executor,
+        description="Look at model versions of the registry as they are now, one a partition.",
+    )
+    return dg.Definitions(assets=[model], jobs=[job], sensors=[_sensor(job)])
+
+
+def _model(registry: str | None) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=MODEL,
+        description=_DESCRIPTION,
+        group_name=GROUP,
+        kinds={"onnx"},
+        partitions_def=PARTITIONS,
+        metadata={"dagster/uri": registry} if registry is not None else {},
+        check_specs=[
+            dg.AssetCheckSpec(
+                VALID,
+                asset=MODEL,
+                description="The version is normal: complete, it loads, and its APIs bind. Services refuse any other.",
+            )
+        ],
+    )
+    def model(context: dg.AssetExecutionContext, deployment: DeploymentResource) -> Iterator[dg.MaterializeResult[Any]]:
+        ref = context.partition_key
+        with as_failures():
+            registry = deployment.get().registry
+            # First, so that what changes while the package is read is looked at again.
+            stamp = registry.stamps(ref).get(ref)
+            found = registry.show(ref)
+        context.log.info(f"{ref} is {found.status}" + "".join(f"; {reason}" for reason in found.reasons))
+        yield dg.MaterializeResult(
+            metadata=of_model(found),
+            data_version=dg.DataVersion(stamp) if stamp is not None else None,
+            check_results=[validity(found)],
+        )
+
+    return model
+
+
+def _sensor(job: Any) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="model_versions",
+        job=job,
+        minimum_interval_seconds=SECONDS,
+        description="Lists the registry: gives each new version a partition of `model`, takes that of a deleted one "
+        "away, and has each package that is new or was changed looked at.",
+    )
+    def model_versions(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+        stamps = {ref: stamp for ref, stamp in deployment.get().registry.stamps().items() if "..." not in ref}
+        known = set(context.instance.get_dynamic_partitions(PARTITIONS.name or ""))
+        return dg.SensorResult(
+            run_requests=list(_requests(context.instance, stamps)),
+            dynamic_partitions_requests=[
+                PARTITIONS.build_add_request(sorted(stamps.keys() - known)),
+                PARTITIONS.build_delete_request(sorted(known - stamps.keys())),
+            ],
+        )
+
+    return model_versions
+
+
+def _requests(instance: dg.DagsterInstance, stamps: Mapping[str, str]) -> Iterator[dg.RunRequest]:
+    """A run for each version that was last looked at in another state, or never.
+
+    What was seen is in the event log and nowhere else: the run key names the state and the look before it, so that a
+    tick that is repeated asks for the same runs, and a package that is changed back is looked at again.
+    """
+    storage, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    seen = storage.get_latest_tags_by_partition(MODEL, kind, [DATA_VERSION_TAG])
+    changed = [ref for ref in sorted(stamps) if seen.get(ref, {}).get(DATA_VERSION_TAG) != stamps[ref]]
+    looks = storage.get_latest_storage_id_by_partition(MODEL, kind, set(changed)) if changed else {}
+    for ref in changed:
+        key = f"{ref} {stamps[ref]} after {looks.get(ref, 0)}"
+        yield dg.RunRequest(run_key=key, partition_key=ref, tags={TAG_MODEL: ref})
