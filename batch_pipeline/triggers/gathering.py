@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
 
 _DIGITS = 8
+_AT_ONCE = 32
+_BYTES_AT_ONCE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,23 @@ class GatheredLog:
 
     def read(self, number: int) -> Iterator[Gathered]:
         """The manifests from `number` on, in order."""
-        pattern = re.compile(rf"{re.escape(self.name)}-(\d{{{_DIGITS}}}){re.escape(SUFFIX)}")
+        for some in self.windows(number):
+            yield from some
+
+    def windows(self, number: int) -> Iterator[list[Gathered]]:
+        """The same, some at a time, which are read side by side: at most 32, or 64 MiB unless one alone has more."""
+        with ThreadPoolExecutor(_AT_ONCE, "manifests") as pool:
+            for batch in cut(self._infos(number), _AT_ONCE, _BYTES_AT_ONCE):
+                yield list(pool.map(self._read, batch.files))
+
+    def _infos(self, number: int) -> Iterator[ObjectInfo]:
         # Just before the manifest of that number in the order of keys, whatever others have put here.
         before = self.folder.key + f"{self.name}-{number:0{_DIGITS}d}"
         for info in self.storage.list(self.folder, start_after=before):
-            relative = info.location.key[len(self.folder.key) :]
-            if not relative.startswith(f"{self.name}-"):
+            if not info.location.key.startswith(f"{self.folder.key}{self.name}-"):
                 return
-            found = pattern.fullmatch(relative)
-            if found:
-                yield self._read(int(found[1]))
+            if self._number(info.location) is not None:
+                yield info
 
     def append(self, number: int, files: Sequence[ObjectInfo]) -> Gathered | None:
         """Writes the manifest of that number; None where there is one already, which is then to be read."""
@@ -100,9 +110,14 @@ class GatheredLog:
         except ObjectNotFound:
             return None
 
-    def _read(self, number: int) -> Gathered:
-        info = self.storage.head(self._place(number))
-        return Gathered(Arrival.of(info), number, tuple(_listed(self.storage.read(info.location))))
+    def _read(self, info: ObjectInfo) -> Gathered:
+        files = tuple(_listed(self.storage.read(info.location)))
+        return Gathered(Arrival.of(info), self._number(info.location) or 0, files)
+
+    def _number(self, location: Location) -> int | None:
+        relative = location.key[len(self.folder.key) :]
+        found = re.fullmatch(rf"{re.escape(self.name)}-(\d{{{_DIGITS}}}){re.escape(SUFFIX)}", relative, re.ASCII)
+        return int(found[1]) if found else None
 
     def _place(self, number: int) -> Location:
         return self.folder.child(f"{self.name}-{number:0{_DIGITS}d}{SUFFIX}")

@@ -30,7 +30,8 @@ class Arrival:
 
     @classmethod
     def of(cls, info: ObjectInfo) -> Arrival:
-        return cls(info.location, info.etag, info.size, info.modified)
+        """Times are to the second, since some answers of a store have no more."""
+        return cls(info.location, info.etag, info.size, info.modified.replace(microsecond=0))
 
     @property
     def run_key(self) -> str:

@@ -26,10 +26,13 @@ from batch_pipeline.triggers.state import State, StateFolder
 from batch_pipeline.triggers.taken import Comparison, Taken
 from batch_pipeline.triggers.template import SUFFIX
 
+_BEHIND = "manifests written before are still to be read, and nothing is gathered until then"
 _HELD = 100_000
 """How many files at most are gathered by one look, unless a single manifest may have more."""
 _READ = 500_000
-"""How many lines of manifests that an earlier look wrote are read by one look, but for the last of them."""
+"""About how many lines of manifests that an earlier look wrote are read by one look."""
+_OPENING = 100
+"""What reading another manifest costs, in lines."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,7 @@ class NewFilesWatch:
             states.clean(cursor)
         lost = cursor is not None and before is None
         gathering = _Gathering(self, before or State(Taken()), requested)
-        caught_up = gathering.catch_up()
-        found = (
-            gathering.gather()
-            if caught_up
-            else "manifests written before are still to be read; nothing more is gathered yet"
-        )
+        found = gathering.gather() if gathering.catch_up() else _BEHIND
         message = sentence(lost and LOST, gathering.said(), found)
         return Look(tuple(gathering.arrivals), states.save(gathering.state, cursor), message)
 
@@ -104,21 +102,27 @@ class _Gathering:
         )
 
     def catch_up(self) -> bool:
-        """Reads the manifests that exist and are not remembered; False where there are more than one look may read."""
-        lines = 0
+        """Reads the manifests that exist and are not remembered; False where there are more than one look may take."""
         digests: list[bytes] = []
-        for one in self._log.read(self._number):
-            if lines >= _READ or self._room <= 0:
-                break
-            self._number = one.number + 1
-            lines += len(one.files)
-            digests += one.files
-            if without_run([one.arrival], self._requested):
-                self._hand_out(one)
-        else:
-            lines = 0
+        finished = self._read_into(digests)
         self._taken = self._taken.union(digests)
-        return not lines
+        return finished
+
+    def _read_into(self, digests: list[bytes]) -> bool:
+        cost = 0
+        for some in self._log.windows(self._number):
+            if cost >= _READ:
+                return False
+            without = without_run([one.arrival for one in some], self._requested)
+            for one in some:
+                if one.arrival in without:
+                    if self._room <= 0:
+                        return False
+                    self._hand_out(one)
+                self._number = one.number + 1
+                digests += one.files
+                cost += len(one.files) + _OPENING
+        return True
 
     def gather(self) -> str:
         """Writes manifests of the new files that are ready; says what is left."""

@@ -176,6 +176,24 @@ def test_a_lost_cursor_goes_on_from_the_manifests(
 
 
 @LOCAL
+def test_many_manifests_are_read_again_bit_by_bit(storage: Storage, folder: Location, drop: Location) -> None:
+    daemon = Daemon(watch(storage, folder, max_files=1, most=100))
+    put(storage, drop, *(f"{number}.csv" for number in range(70)))
+    daemon.settle()
+    forgotten = [daemon.runs.popitem()[1] for _ in range(5)]
+    daemon.cursor = None
+    put(storage, drop, "new.csv")
+    look = daemon.tick(using=replace(daemon.watch, most=3))
+    assert look.arrivals == tuple(reversed(forgotten))[:3]
+    assert look.message == (
+        "3 new manifests of 3 files; manifests written before are still to be read, and nothing is gathered until then"
+    )
+    daemon.settle()
+    assert len(daemon.runs) == 71
+    exactly_once(daemon, storage, drop)
+
+
+@LOCAL
 def test_a_manifest_that_was_deleted_or_spoilt(daemon: Daemon, storage: Storage, drop: Location) -> None:
     put(storage, drop, "1.csv")
     (one,) = daemon.tick(launch=0).arrivals
