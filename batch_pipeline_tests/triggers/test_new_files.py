@@ -16,6 +16,7 @@ from batch_pipeline.storage import Storage
 from batch_pipeline.triggers.clock import store_time
 from batch_pipeline.triggers.looking import LOST
 from batch_pipeline.triggers.new_files import NewFilesWatch
+from batch_pipeline.triggers.taken import DIGEST_BYTES
 from batch_pipeline_tests.triggers.ticking import Daemon, DyingStorage, Killed, lines, listed
 
 LOCAL = pytest.mark.parametrize("folder", ["file"], indirect=True)
@@ -176,6 +177,17 @@ def test_a_lost_cursor_goes_on_from_the_manifests(
 
 
 @LOCAL
+def test_what_is_gone_is_forgotten(daemon: Daemon, storage: Storage, folder: Location, drop: Location) -> None:
+    put(storage, drop, *(f"{number}.csv" for number in range(10)))
+    daemon.settle()
+    (full,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name == daemon.cursor]
+    storage.delete(info.location for info in storage.list(drop))
+    daemon.settle()
+    (left,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name == daemon.cursor]
+    assert full - left >= 10 * DIGEST_BYTES
+
+
+@LOCAL
 def test_many_manifests_are_read_again_bit_by_bit(storage: Storage, folder: Location, drop: Location) -> None:
     daemon = Daemon(watch(storage, folder, max_files=1, most=100))
     put(storage, drop, *(f"{number}.csv" for number in range(70)))
@@ -309,6 +321,7 @@ def test_times_that_are_equal_past_or_to_come(storage: Storage, tmp_path: Path) 
     put(storage, drop, "0.csv", "future.csv")
     date(1_000_000, "0.csv")
     date(datetime.now(UTC).timestamp() + 10 * HOUR, "future.csv")
+    daemon.watch = replace(daemon.watch, max_files=5)
     assert len(lines(storage, daemon.tick().arrivals[0].location)) == 2
     put(storage, drop, "now.csv")
     assert daemon.tick().arrivals == ()
