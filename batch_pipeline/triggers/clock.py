@@ -15,8 +15,9 @@ def store_time(storage: Storage, folder: Location) -> datetime:
         return datetime.now(UTC)
     from batch_pipeline.storage.failures import boto_errors
 
+    # Whoever may list the folder may ask this; to ask for the bucket's head may take more.
     with boto_errors(f"bucket {folder.bucket}", bucket=folder.bucket):
-        answer = storage.connection.client.head_bucket(Bucket=folder.bucket)
+        answer = storage.connection.client.list_objects_v2(Bucket=folder.bucket, Prefix=folder.key, MaxKeys=1)
     try:
         said = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
     except ValueError:
