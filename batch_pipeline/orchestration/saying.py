@@ -42,7 +42,7 @@ def of_plan(parameters: ServiceParameters, shards: tuple[Shard, ...]) -> str:
         return "nothing is left to do: no node starts"
     counts = [shard.inputs for shard in shards]
     each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
-    return f"{sum(counts):,} inputs over {len(shards)} nodes of {parameters.node_spec}, {each} a node"
+    return f"{sum(counts):,} inputs over {_many(len(shards), 'node')} of {parameters.node_spec}, {each} a node"
 
 
 def of_start(shard: Shard) -> str:
@@ -64,7 +64,7 @@ def of_summary(parameters: ServiceParameters, summary: Summary) -> str:
     rows = f", {summary.rows:,} rows ({summary.failed_rows:,} failed)" if summary.rows else ""
     return (
         f"{summary.state}: {summary.inputs:,} inputs, {summary.succeeded:,} succeeded, {summary.failed:,} failed{rows};"
-        f" {len(summary.result_manifests)} manifests in {parameters.output_path}"
+        f" {_many(len(summary.result_manifests), 'manifest')} in {parameters.output_path}"
     )
 
 
@@ -122,3 +122,7 @@ def duration(seconds: float) -> str:
 def _name(shard: Shard) -> str:
     """As its step and its manifest are numbered, from 0."""
     return f"node {shard.node} of {shard.node_count}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"

@@ -15,9 +15,9 @@ Metadata = dict[str, Any]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Numbers stay numbers where a column has no other values, so that they sort; all else is shown as text."""
+    """Numbers stay numbers where a column has no other values; all else is a text. An empty column is left out."""
     rows = list(rows)
-    columns = list(dict.fromkeys(str(column) for row in rows for column in row))
+    columns = list(dict.fromkeys(column for row in rows for column in row if row[column] is not None))
     numbers = {column for column in columns if all(_is_number(row.get(column)) for row in rows)}
     return dg.MetadataValue.table(
         records=[
