@@ -343,6 +343,18 @@ def test_an_overwritten_file_counts_once_while_it_waits_and_again_later(scene: S
     assert scene.taken == scene.uris("in/1.csv", "in/1.csv")
 
 
+def test_of_events_out_of_order_the_version_that_is_there_counts(scene: Scene) -> None:
+    old, new = scene.put("in/1.csv", "1"), scene.put("in/1.csv", "22")
+    scene.tell("in/1.csv", new)
+    scene.tell("in/1.csv", old)
+    arrival = scene.tick().arrivals[0]
+    assert [json.loads(line)["etag"] for line in scene.storage.read(arrival.location).splitlines()] == [new]
+    scene.tick()
+    scene.tell("in/1.csv", new)
+    scene.tick()
+    assert scene.taken == scene.uris("in/1.csv")
+
+
 def test_a_manifest_rewritten_before_its_message_was_read_is_one_service(scene: Scene) -> None:
     scene.upload("in/1.manifest", '{"source": "s3://b/1"}')
     scene.upload("in/1.manifest", '{"source": "s3://b/2"}')

@@ -287,8 +287,9 @@ class Notified(RuleBasedStateMachine):
             while arrivals:
                 arrivals = 0
                 for _ in range(3):
-                    self.queue.redeliver(self.queue.held)
                     arrivals += len(self.daemon.tick().arrivals)
+                self.queue.redeliver(self.queue.held)
+                arrivals += len(self.daemon.tick().arrivals)
             assert len(self.queue.held) + len(self.queue.waiting) == self.foreign
             ours = {info for info in self.storage.there.values() if info.location.key.startswith("in/")}
             assert {(info.location.uri, info.etag) for info in ours} <= self.done, "missed"
