@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch_pipeline import environment, output_folder, publishing
 from batch_pipeline.checking import CheckedService, check, input_list, made_from, mapping_of
 from batch_pipeline.deployment import Deployment
-from batch_pipeline.errors import InputMissing, Refused
+from batch_pipeline.errors import InputMissing, ModelRefused, Refused
 from batch_pipeline.inference import OnProgress, run_share, threads_of
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.ledger import LedgerWriter
@@ -30,6 +30,8 @@ from batch_pipeline.survey import survey
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from batch_pipeline.models.schema import Schema
 
 __all__ = [
     "CheckedService",
@@ -230,8 +232,10 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
         summary = replace(stored, already_finished=True)
         release_folder(storage, layout, owner.run_id)
         return summary
+    response = _response_schema(parameters, deployment)
     with _owned(deployment, layout, owner) as heartbeat:
-        summary = publishing.publish(input_list(parameters, deployment), layout, parameters, heartbeat.check)
+        inputs = input_list(parameters, deployment)
+        summary = publishing.publish(inputs, layout, parameters, heartbeat.check, response=response)
     release_folder(storage, layout, owner.run_id)
     return summary
 
@@ -261,6 +265,15 @@ def delete_results(output: Location, service: str, deployment: Deployment) -> in
         return 0
     check_free(storage, layout, service)
     return output_folder.empty(storage, layout, record)
+
+
+def _response_schema(parameters: ServiceParameters, deployment: Deployment) -> Schema | None:
+    """What the model's API says of its answers; None also where the registry has lost the model since."""
+    try:
+        return deployment.registry.resolve(parameters.model).api(parameters.request_path).response_schema
+    except ModelRefused:
+        # The answers are there, and to look at them closely is no reason to leave them unpublished.
+        return None
 
 
 def _own_record(deployment: Deployment, parameters: ServiceParameters) -> ServiceRecord:

@@ -9,19 +9,26 @@ from typing import Any
 import dagster as dg
 
 from batch_pipeline.node_specs import NodeSpecs
-from batch_pipeline.orchestration.checks import check_specs
+from batch_pipeline.orchestration.checks import CHECKS, check_specs
 from batch_pipeline.orchestration.config import config_mapping
 from batch_pipeline.orchestration.declaration import Declaration
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, TAG_DECLARATION
 from batch_pipeline.orchestration.ops import steps_of
 
 INPUT_DATA = "input_data"
 MODEL = dg.AssetKey("model")
 
 _DESCRIPTIONS = {
-    INPUT_MANIFEST: "The input list of the service: a manifest, or the objects of a folder.",
-    INFERENCE_RESULTS: "One result object per input, under `infer-result/` in the output folder.",
-    OUTPUT_MANIFEST: "`infer-result-0.manifest` … for every node, `infer-error-0.manifest` … where inputs failed.",
+    INPUT_MANIFEST: """The input list of the service: the lines of a manifest, or the objects of a folder.
+
+To materialize it is to check the parameters, take the output folder and read the list.""",
+    INFERENCE_RESULTS: """One result object per input, under `infer-result/` in the output folder.
+
+It is the answer to a file, or a line for each row of a CSV, in the order of the rows. Every materialization shows
+counts, rates, a sample, the first errors, the distribution of the answers, and what it cost.""",
+    OUTPUT_MANIFEST: """`infer-result-0.manifest` … for every node: which result belongs to which input.
+
+`infer-error-0.manifest` … are there where inputs failed. Who sees all result manifests sees a finished service.""",
 }
 
 
@@ -37,7 +44,10 @@ def service_graph(declaration: Declaration, specs: NodeSpecs, env: Mapping[str, 
         or "A model over a folder or manifest of objects, on so many compute nodes; then it stops.",
         config=config_mapping(declaration, env),
         ins={name: dg.GraphIn() for name in (*upstream, "model")},
-        out={name: dg.GraphOut() for name in (*_DESCRIPTIONS, *checks)},
+        out={
+            **{name: dg.GraphOut(description=text) for name, text in _DESCRIPTIONS.items()},
+            **{output: dg.GraphOut(description=CHECKS[check][1]) for output, check in checks.items()},
+        },
     )
     def steps(model, **data):  # type: ignore[no-untyped-def]
         parameters = ops.ingest_manifest(input_data=list(data.values()), model=model)
@@ -93,20 +103,26 @@ def _input_data(declaration: Declaration) -> dg.AssetSpec:
         declaration.key(INPUT_DATA),
         group_name=declaration.group,
         owners=declaration.owners,
-        tags=declaration.tags,
+        tags=_tags(declaration),
         kinds={"s3"},
-        description="The objects of the input folder, or of the manifest.",
+        description="The objects of the input folder, or those that the manifest names. Others bring them.",
     )
 
 
 def _described(declaration: Declaration, spec: dg.AssetSpec) -> dg.AssetSpec:
     return spec.replace_attributes(
+        description="\n\n".join(filter(None, (declaration.description, spec.description))),
         owners=declaration.owners,
-        tags=declaration.tags,
+        tags=_tags(declaration),
         kinds=set(declaration.kinds),
         freshness_policy=declaration.freshness_policy,
         automation_condition=_automation(declaration),
     )
+
+
+def _tags(declaration: Declaration) -> dict[str, str]:
+    """The declaration's own, and its name, by which its assets can be selected."""
+    return {TAG_DECLARATION: declaration.name, **declaration.tags}
 
 
 def _automation(declaration: Declaration) -> dg.AutomationCondition[Any] | None:

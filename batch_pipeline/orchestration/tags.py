@@ -60,5 +60,6 @@ def resource_tags(spec: NodeSpec) -> dict[str, Any]:
         "dagster-k8s/config": {"container_config": {"resources": {"requests": dict(limits), "limits": limits}}},
         "dagster-ray/config": ray,
         "batch_pipeline/node_spec": spec.id,
+        "dagster/kind/onnx": "",
     }
     return {**tags, **spec.tags}
