@@ -45,13 +45,13 @@ class Dagster:
         """What GraphQL answers; for a webserver only."""
         return ask(self.port, query, variables)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 180) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 300) -> Any:
         """The first answer of `condition` that holds; the log is shown where it does not come in time."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, f"it ended by itself\n{self._tail()}"
             assert time.monotonic() < deadline, f"it did not happen in {seconds:.0f} s\n{self._tail()}"
-            time.sleep(0.2)
+            time.sleep(0.5)
         return found
 
     def _tail(self) -> str:
