@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import quote_plus
 from uuid import uuid4
@@ -555,6 +557,30 @@ def test_a_lost_state_is_made_up_for_by_the_manifests(scene: Scene) -> None:
     assert scene.taken == scene.uris("in/1.csv", "in/2.csv")
     assert len(scene.runs) == 2
     assert scene.messages == 0
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A queue that lets nobody in; moto lets everybody."""
+
+    def do_POST(self) -> None:
+        body = b'{"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "not you"}'
+        self.send_response(403)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_refused_credentials_say_what_they_need(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(QueueFailed, match=r"credentials were refused .* they need sqs:ReceiveMessage"):
+            scene.look()
+        server.shutdown()
 
 
 def test_what_a_queue_may_answer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,15 +281,19 @@ class Notified(RuleBasedStateMachine):
         manifests = {(one.location.uri, one.etag) for one in self.daemon.runs.values()}
         return {*manifests, *listed(self.storage, self.gathered)}
 
+    def settle(self) -> int:
+        """How many arrivals there were until none was left."""
+        count = 0
+        while arrivals := sum(len(self.daemon.tick().arrivals) for _ in range(3)):
+            count += arrivals
+        return count
+
     def teardown(self) -> None:
         try:
-            arrivals = 1
-            while arrivals:
-                arrivals = 0
-                for _ in range(3):
-                    arrivals += len(self.daemon.tick().arrivals)
+            self.settle()
+            self.queue.redeliver(self.queue.held)
+            while self.settle():
                 self.queue.redeliver(self.queue.held)
-                arrivals += len(self.daemon.tick().arrivals)
             assert len(self.queue.held) + len(self.queue.waiting) == self.foreign
             ours = {info for info in self.storage.there.values() if info.location.key.startswith("in/")}
             assert {(info.location.uri, info.etag) for info in ours} <= self.done, "missed"
