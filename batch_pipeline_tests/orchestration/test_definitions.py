@@ -8,9 +8,19 @@ import sys
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
 
 from batch_pipeline.definitions import build_definitions, defs
-from batch_pipeline.node_specs import BUILT_IN
+from batch_pipeline.node_specs import BUILT_IN, load_node_specs
+from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.triggers.settings import (
+    ManifestTrigger,
+    ModelTrigger,
+    NewFilesTrigger,
+    NotificationTrigger,
+    ScheduleTrigger,
+)
 
 HEAVY = ("polars", "pandas", "numpy", "onnxruntime", "obstore", "boto3", "PIL", "pyarrow")
 
@@ -58,10 +68,82 @@ def test_the_operators_own_node_spec_gets_an_op(tmp_path):
     assert op.tags["team"] == "research"
 
 
-def test_the_check_on_the_output_manifest_blocks():
-    (check,) = _checks()
-    assert check.name == "every_input_accounted_for"
-    assert check.blocking
+def test_the_checks_are_on_their_assets_and_only_the_count_of_inputs_blocks():
+    graph = defs.resolve_asset_graph()
+    found = {key.name: key.asset_key.to_user_string() for key in graph.asset_check_keys}
+    assert found == {
+        "valid": "model",
+        "every_input_accounted_for": "output_manifest",
+        "errors_within_threshold": "inference_results",
+        "answers_match_schema": "inference_results",
+        "predictions_stable": "inference_results",
+        "no_empty_result": "inference_results",
+    }
+    blocking = {key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking}
+    assert blocking == {"every_input_accounted_for"}
+
+
+def test_the_registry_is_in_the_catalog():
+    repository = defs.get_repository_def()
+    assert "validate_models" in repository.job_names
+    assert [sensor.name for sensor in repository.sensor_defs] == ["model_versions"]
+    model = defs.resolve_asset_graph().get(dg.AssetKey("model"))
+    assert (model.group_name, model.kinds, model.partitions_def.name) == ("models", {"onnx"}, "model_version")
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    """What the UI is told, of our own services and of declared ones with every kind of trigger."""
+    triggers = (
+        ManifestTrigger("s3://bucket/in/"),
+        NewFilesTrigger("s3://bucket/files/"),
+        NotificationTrigger("https://sqs.us-east-1.amazonaws.com/123456789012/files"),
+        ScheduleTrigger("0 3 * * *"),
+        ModelTrigger(),
+    )
+    template = {"model": "iris", "input_path": "s3://bucket/{name}/", "output_path": "s3://bucket/out/{name}/"}
+    ours = Declaration("reviews", template, triggers=triggers, owners=("team:ml",), tags={"domain": "flowers"})
+    declared = declare(ours, load_node_specs(None), {})
+    return RepositorySnap.from_def(dg.Definitions.merge(build_definitions(env={}), declared).get_repository_def())
+
+
+def test_everything_is_described(snapshot):
+    parts = {
+        "asset": [(node.asset_key.to_user_string(), node.description) for node in snapshot.asset_nodes],
+        "check": [(check.name, check.description) for check in snapshot.asset_check_nodes],
+        "sensor": [(sensor.name, sensor.description) for sensor in snapshot.sensors],
+        "schedule": [(schedule.name, schedule.description) for schedule in snapshot.schedules],
+        "resource": [(one.name, one.resource_snapshot.description) for one in snapshot.resources],
+        # Dagster's own implicit job has a name that begins with `__`.
+        "job": [(data.job.name, data.job.description) for data in snapshot.job_datas if data.name[0] != "_"],
+    }
+    jobs = [data.job.node_defs_snapshot for data in snapshot.job_datas]
+    ops = [op for nodes in jobs for op in nodes.op_def_snaps]
+    parts["graph"] = [(graph.name, graph.description) for nodes in jobs for graph in nodes.graph_def_snaps]
+    parts["op"] = [(op.name, op.description) for op in ops]
+    parts["input"] = [(f"{op.name}.{one.name}", one.description) for op in ops for one in op.input_def_snaps]
+    undescribed = {f"{kind} {name}" for kind, found in parts.items() for name, text in found if not text}
+    assert undescribed == set()
+    assert all(parts.values())
+
+
+def test_every_output_is_described():
+    """Dagster keeps them out of the snapshots of jobs of assets."""
+    job = defs.resolve_job_def("deploy_service")
+    outputs = [(node.name, output) for node in job.all_node_defs for output in node.output_defs]
+    assert {f"{node}.{output.name}" for node, output in outputs if not output.description} == set()
+
+
+def test_every_asset_has_a_group_kinds_and_tags_and_what_is_declared_has_its_owners(snapshot):
+    for node in snapshot.asset_nodes:
+        assert node.group_name != "default"
+        assert any(tag.startswith("dagster/kind/") for tag in node.tags)
+    declared = [node for node in snapshot.asset_nodes if "reviews" in node.asset_key.path]
+    assert len(declared) == 4
+    for node in declared:
+        assert list(node.owners) == ["team:ml"]
+        assert node.tags["domain"] == "flowers"
+        assert node.tags["batch_pipeline/declaration"] == "reviews"
 
 
 def test_loading_the_definitions_imports_nothing_heavy():
@@ -78,9 +160,3 @@ def _handle(name: str) -> dg.NodeHandle:
     from dagster._core.definitions.dependency import NodeHandle
 
     return NodeHandle(name, NodeHandle("batch_service", None))
-
-
-def _checks() -> list[dg.AssetCheckSpec]:
-    return [
-        spec for assets in defs.assets or [] if isinstance(assets, dg.AssetsDefinition) for spec in assets.check_specs
-    ]
