@@ -17,7 +17,13 @@ from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
 from batch_pipeline.orchestration.launched import effective_parameters
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST, OUTPUT_MANIFEST, TAG_DECLARATION
+from batch_pipeline.orchestration.names import (
+    INFERENCE_RESULTS,
+    INPUT_MANIFEST,
+    OUTPUT_MANIFEST,
+    TAG_DECLARATION,
+    TAG_DESCRIPTION,
+)
 from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import inherited_description
@@ -60,7 +66,9 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
         if description is not None:
             parameters = parameters.model_copy(update={"description": description})
         declaration = context.op_config["declaration"]
-        context.instance.add_run_tags(context.run_id, service_tags(parameters, declaration))
+        # A re-execution has its parent's tags, whose description an empty one would leave standing.
+        copied = dict.fromkeys({TAG_DESCRIPTION} & run.tags.keys(), "")
+        context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration)})
         admit_partition(context.instance, declaration, context.partition_key, ours.settings)
         admitted = as_admitted(parameters, overwrite=may_start_over(run))
         report = service.ingest(

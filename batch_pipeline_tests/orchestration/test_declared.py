@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import dagster as dg
 import pytest
 
+import batch_pipeline
+from batch_pipeline.cli import run
 from batch_pipeline.definitions import build_definitions
+from batch_pipeline.errors import LimitReached
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration import services
+from batch_pipeline.orchestration.admission import existing_services
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.launching import launch
 
 
 @pytest.fixture
@@ -87,3 +93,71 @@ def test_two_declarations_may_have_partitions_of_one_name(instance, place, templ
         services.show_service(instance, "monday")
     services.delete_service(instance, "reviews/monday")
     assert services.show_service(instance, "monday").name == "ratings/monday"
+
+
+def test_the_list_tells_what_a_template_gave_without_reading_events(instance, place, template, capsys):
+    ours = Declaration("reviews", {**template, "node_count": 2, "description": "by template"})
+    job = definitions(ours).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    assert job.execute_in_process(instance=instance, partition_key="monday", run_config={}).success
+    (listed,) = services.list_services(instance)
+    shown = services.show_service(instance, "reviews/monday")
+    same = ("name", "state", "model", "nodes", "output_path", "description", "inputs", "inputs_done")
+    assert [getattr(listed, field) for field in same] == [getattr(shown, field) for field in same]
+    assert (listed.nodes, listed.inputs_done, listed.description) == (2, 2, "by template")
+    assert listed.output_path == f"file://{place.root}/out/monday/"
+    assert run(["services", "list", "--json"]) == 0
+    (summary,) = json.loads(capsys.readouterr().out)
+    assert run(["services", "show", "reviews/monday", "--json"]) == 0
+    assert summary.items() <= json.loads(capsys.readouterr().out).items()
+
+
+def test_results_go_by_the_full_name(instance, place, template, capsys):
+    ours = Declaration("reviews", template)
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    job = definitions(ours).resolve_job_def("deploy_reviews")
+    assert job.execute_in_process(instance=instance, partition_key="monday").success
+    for name in ("reviews/monday", "monday", f"file://{place.root}/out/monday/"):
+        assert len(batch_pipeline.load_results(name)) == 2
+    assert run(["results", "reviews/monday", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    assert run(["results", "reviews/tuesday"]) == 2
+    assert "there is no service reviews/tuesday" in capsys.readouterr().err
+
+
+def test_the_limit_counts_the_services_of_all_declarations(instance, place, template, monkeypatch):
+    monkeypatch.setenv("BATCH_PIPELINE_MAX_SERVICES", "2")
+    fixed = Declaration("reviews", {**template, "output_path": f"file://{place.root}/out/"})
+    job = definitions(fixed).resolve_job_def("deploy_reviews")
+    assert job.execute_in_process(instance=instance, partition_key="reviews").success
+    assert job.execute_in_process(instance=instance, partition_key="reviews").success
+    instance.add_dynamic_partitions("ratings", ["monday"])
+    dynamic = Declaration("ratings", {**template, "output_path": f"file://{place.root}/ratings/{{name}}/"})
+    job = definitions(dynamic).resolve_job_def("deploy_ratings")
+    assert job.execute_in_process(instance=instance, partition_key="monday").success
+    assert existing_services(instance) == {"batch_service": set(), "reviews": {"reviews"}, "ratings": {"monday"}}
+    with pytest.raises(LimitReached, match="2 services exist"):
+        launch(place.parameters(output_path=f"file://{place.root}/third/"), wait=True, instance=instance)
+    instance.add_dynamic_partitions("ratings", ["tuesday"])
+    assert not job.execute_in_process(instance=instance, partition_key="tuesday", raise_on_error=False).success
+    services.delete_service(instance, "reviews/reviews")
+    assert job.execute_in_process(instance=instance, partition_key="tuesday").success
+    assert existing_services(instance)["ratings"] == {"monday", "tuesday"}
+
+
+def test_a_declaration_may_have_a_partition_of_its_own_name(instance, place, template):
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["reviews"])
+    assert job.execute_in_process(instance=instance, partition_key="reviews").success
+    services.delete_service(instance, "reviews/reviews")
+    assert not instance.has_dynamic_partition("reviews", "reviews")
+
+
+def test_an_edited_description_stays_when_a_declared_service_runs_again(instance, place, template):
+    job = definitions(Declaration("reviews", {**template, "description": "by template"}))
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    job = job.resolve_job_def("deploy_reviews")
+    assert job.execute_in_process(instance=instance, partition_key="monday").success
+    services.describe_service(instance, "reviews/monday", "edited")
+    assert job.execute_in_process(instance=instance, partition_key="monday").success
+    assert services.show_service(instance, "reviews/monday").description == "edited"

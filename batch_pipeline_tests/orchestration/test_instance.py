@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 
 from batch_pipeline.errors import InvalidSettings
 from batch_pipeline.orchestration.instance import dagster_home, open_instance
+from batch_pipeline.orchestration.launcher import ServiceRunLauncher
+from batch_pipeline.orchestration.names import TAG_SERVICE
 
 
 def test_dagster_home_is_taken_as_it_is(tmp_path):
@@ -41,3 +45,13 @@ def test_our_instance_has_limits_and_no_telemetry(instance):
     assert config.pool_config.default_pool_limit == 8
     assert config.run_queue_config.max_concurrent_runs == 4
     assert instance.run_monitoring_enabled
+
+
+def test_our_instance_misses_crashed_runs_and_retries_nothing_else(instance):
+    assert isinstance(instance.run_launcher, ServiceRunLauncher)
+    assert instance.run_launcher.supports_check_run_worker_health
+    assert instance.run_monitoring_poll_interval_seconds == 30
+    assert (instance.run_retries_max_retries, instance.run_retries_retry_on_asset_or_op_failure) == (2, False)
+    (limit,) = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+    assert (limit["key"], limit["limit"]) == (TAG_SERVICE, 1)
+    assert instance.get_tick_retention_settings(InstigatorType.SENSOR)[TickStatus.SKIPPED] == 1

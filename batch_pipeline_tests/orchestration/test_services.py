@@ -8,6 +8,7 @@ import sys
 import dagster as dg
 import pytest
 from dagster._core.execution.api import execute_run
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG
 
 from batch_pipeline.cli import run
 from batch_pipeline.errors import (
@@ -18,13 +19,16 @@ from batch_pipeline.errors import (
     ServiceChanged,
     ServiceNotFound,
 )
-from batch_pipeline.orchestration import services
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.orchestration import runs, services
+from batch_pipeline.orchestration.admission import may_start_over
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
+from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
-from batch_pipeline.orchestration.names import SERVICE
-from batch_pipeline.ownership import ProcessIdentity
+from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
+from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim
 
 
 def gone() -> ProcessIdentity:
@@ -243,3 +247,83 @@ def test_a_service_without_a_name_says_how_to_run_it_again(instance, place):
     (place.root / "in/notes.txt").unlink()
     (place.root / "in/notes.txt.csv").write_text("1,2,3,4\n")
     assert services.run_service(instance, failed.service, wait=True, overwrite=True).state == "finished"
+
+
+def test_a_run_at_work_goes_before_a_newer_one_that_was_refused(instance, place):
+    at_work = started(instance, place.parameters(), ProcessIdentity.current())
+    refused = create_run(instance, place.parameters())
+    instance.report_run_failed(instance.get_run_by_id(refused.run_id))
+    shown = services.show_service(instance, "flowers")
+    assert (shown.run_id, shown.state) == (at_work.run_id, "running")
+    with pytest.raises(ServiceBusy):
+        services.delete_service(instance, "flowers")
+
+
+def test_all_runs_of_a_service_are_stopped(instance, place):
+    queued = [instance.submit_run(create_run(instance, place.parameters()).run_id, None) for _ in range(2)]
+    instance.add_dynamic_partitions(SERVICE, ["flowers"])
+    services.stop_service(instance, "flowers")
+    assert {instance.get_run_by_id(run.run_id).status for run in queued} == {dg.DagsterRunStatus.CANCELED}
+
+
+def test_older_runs_of_a_service_are_not_read_for_the_others(instance, place, monkeypatch):
+    monkeypatch.setattr(runs, "PAGE", 2)
+    oldest = create_run(instance, place.parameters(name="quiet"))
+    newest = [create_run(instance, place.parameters(name="busy")) for _ in range(7)][-1]
+    found = runs.latest_records(instance, SERVICE, ["quiet", "busy", "never"])
+    assert {name: record.dagster_run.run_id for name, record in found.items()} == {
+        "quiet": oldest.run_id,
+        "busy": newest.run_id,
+    }
+
+
+def test_a_new_service_that_its_run_refuses_leaves_nothing(instance, place):
+    parameters = place.parameters(name="loser")
+    storage, layout = place.deployment.storage, OutputLayout(parameters.output)
+    # Of the same name on another machine: only the run finds out, by waiting, whether it lives.
+    elsewhere = Owner("run-elsewhere", "loser", ProcessIdentity("elsewhere", "boot", 1, "1"))
+    claim(storage, layout, elsewhere)
+    with Heartbeat(storage, layout, elsewhere).running():
+        launched = launch(parameters, wait=True, instance=instance)
+    assert (launched.state, launched.error.code, launched.refused) == ("failed", "ServiceLocked", True)
+    assert services.list_services(instance) == []
+    assert not instance.get_runs()
+
+
+def test_an_edited_description_goes_with_a_run_that_is_executed_again(instance, place):
+    first = launch(place.parameters(description="old"), wait=True, instance=instance)
+    services.describe_service(instance, "flowers", "new")
+    parent = instance.get_run_by_id(first.run_id)
+    for config, expected in ((parent.run_config, "new"), (to_run_config(place.parameters().to_config()), "")):
+        again = create_run(instance, place.parameters(description="old"))
+        lineage = {PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id}
+        instance.delete_run(again.run_id)
+        again = again._replace(
+            tags={**parent.tags, **lineage},
+            run_config=config,
+            parent_run_id=first.run_id,
+            root_run_id=first.run_id,
+            status=dg.DagsterRunStatus.NOT_STARTED,
+        )
+        instance.add_run(again)
+        execute_run(JobOrigin.own().job, again, instance)
+        assert services.recorded_parameters(instance, "flowers").description == expected
+        assert services.show_service(instance, "flowers").state == "finished"
+
+
+def test_only_the_run_itself_or_its_own_retry_may_start_over(instance, place):
+    run = create_run(instance, place.parameters())
+    retry = run._replace(run_id="retry", root_run_id=run.run_id, tags={TAG_OVERWRITE: run.run_id})
+    assert may_start_over(run._replace(tags={TAG_OVERWRITE: run.run_id}))
+    assert not may_start_over(run)
+    assert not may_start_over(retry)
+    assert may_start_over(retry._replace(tags={**retry.tags, RETRY_NUMBER_TAG: "1"}))
+
+
+def test_a_run_that_somebody_waits_for_is_not_started_again_by_a_daemon(instance, place):
+    launched = launch(place.parameters(), wait=True, instance=instance)
+    assert instance.get_run_by_id(launched.run_id).tags["dagster/max_retries"] == "0"
+    run = started(instance, place.parameters(name="queued"), gone())
+    assert end_dead_runs(instance) == [run.run_id]
+    ended = instance.get_run_by_id(run.run_id)
+    assert (ended.tags["dagster/will_retry"], ended.tags["dagster/retry_strategy"]) == ("true", "ALL_STEPS")
