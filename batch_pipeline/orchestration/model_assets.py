@@ -10,6 +10,7 @@ from batch_pipeline.orchestration.failures import as_failures
 from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_metadata import VALID, of_model, validity
 from batch_pipeline.orchestration.names import TAG_MODEL
+from batch_pipeline.orchestration.requests import as_tick_failures
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.settings import Settings
 
@@ -17,6 +18,8 @@ GROUP = "models"
 PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
 """`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
 SECONDS = 60
+MOST = 50
+"""Runs that one tick asks for: Dagster makes them one after the other."""
 
 _DESCRIPTION = """The model packages of the registry (`BATCH_PIPELINE_MODELS`): one partition is one `name:version`.
 
@@ -83,29 +86,41 @@ def _sensor(job: Any) -> dg.SensorDefinition:
         "away, and has each package that is new or was changed looked at.",
     )
     def model_versions(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
-        stamps = {ref: stamp for ref, stamp in deployment.get().registry.stamps().items() if "..." not in ref}
+        with as_tick_failures():
+            stamps = deployment.get().registry.stamps()
+        # Dagster takes no such partition.
+        stamps = {ref: stamp for ref, stamp in stamps.items() if "..." not in ref}
         known = set(context.instance.get_dynamic_partitions(PARTITIONS.name or ""))
+        requests = _requests(context.instance, stamps, context.cursor or "")
+        nothing = dg.SkipReason(f"{len(stamps)} versions in the registry, and none new or changed")
         return dg.SensorResult(
-            run_requests=list(_requests(context.instance, stamps)),
+            run_requests=requests,
+            skip_reason=None if requests else nothing,
             dynamic_partitions_requests=[
                 PARTITIONS.build_add_request(sorted(stamps.keys() - known)),
                 PARTITIONS.build_delete_request(sorted(known - stamps.keys())),
             ],
+            cursor=requests[-1].partition_key if requests else context.cursor,
         )
 
     return model_versions
 
 
-def _requests(instance: dg.DagsterInstance, stamps: Mapping[str, str]) -> Iterator[dg.RunRequest]:
+def _requests(instance: dg.DagsterInstance, stamps: Mapping[str, str], cursor: str) -> list[dg.RunRequest]:
     """A run for each version that was last looked at in another state, or never.
 
     What was seen is in the event log and nowhere else: the run key names the state and the look before it, so that a
-    tick that is repeated asks for the same runs, and a package that is changed back is looked at again.
+    tick that is repeated asks for the same runs, and a package that is changed back is looked at again. The cursor is
+    the last version asked for: they take turns, and one whose run failed, which is not asked for twice, stops no other.
     """
     storage, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
     seen = storage.get_latest_tags_by_partition(MODEL, kind, [DATA_VERSION_TAG])
-    changed = [ref for ref in sorted(stamps) if seen.get(ref, {}).get(DATA_VERSION_TAG) != stamps[ref]]
-    looks = storage.get_latest_storage_id_by_partition(MODEL, kind, set(changed)) if changed else {}
-    for ref in changed:
-        key = f"{ref} {stamps[ref]} after {looks.get(ref, 0)}"
-        yield dg.RunRequest(run_key=key, partition_key=ref, tags={TAG_MODEL: ref})
+    changed = [ref for ref in stamps if seen.get(ref, {}).get(DATA_VERSION_TAG) != stamps[ref]]
+    turn = sorted(changed, key=lambda ref: (ref <= cursor, ref))[:MOST]
+    looks = storage.get_latest_storage_id_by_partition(MODEL, kind, set(turn)) if turn else {}
+    return [
+        dg.RunRequest(
+            run_key=f"{ref} {stamps[ref]} after {looks.get(ref, 0)}", partition_key=ref, tags={TAG_MODEL: ref}
+        )
+        for ref in turn
+    ]
