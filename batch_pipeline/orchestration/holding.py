@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 
 from batch_pipeline.errors import StorageFailed
 from batch_pipeline.layout import OutputLayout
-from batch_pipeline.locations import Location, parse_folder
+from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.holders import owner_of
 from batch_pipeline.orchestration.names import TAG_INPUTS, TAG_INPUTS_DONE, TAG_OUTPUT, TAG_SERVICE
 from batch_pipeline.orchestration.resources import DeploymentResource
-from batch_pipeline.summary import progress_of
-
-if TYPE_CHECKING:
-    from batch_pipeline.deployment import Deployment
+from batch_pipeline.ownership import Owner
+from batch_pipeline.storage import Storage
+from batch_pipeline.summary import load_summary, progress_of
 
 
 @contextmanager
@@ -34,19 +32,20 @@ def holding(instance: dg.DagsterInstance, run: DagsterRun) -> Iterator[None]:
         with service.owned(output, deployment, owner):
             yield
     finally:
-        _keep_progress(instance, tagged, output, deployment)
-        service.release(output, deployment, owner.run_id)
+        try:
+            _keep_progress(instance, owner, OutputLayout(output), deployment.storage)
+        finally:
+            service.release(output, deployment, owner.run_id)
 
 
-def _keep_progress(instance: dg.DagsterInstance, before: DagsterRun, output: Location, deployment: Deployment) -> None:
-    """How far a run came that has ended early, for the list of services: told by its tags, as by one that published."""
-    run = instance.get_run_by_id(before.run_id)
-    if run is None or run.tags.get(TAG_INPUTS_DONE) != before.tags.get(TAG_INPUTS_DONE):
-        return
+def _keep_progress(instance: dg.DagsterInstance, owner: Owner, layout: OutputLayout, storage: Storage) -> None:
+    """Tag a run that ends before it has published with how far it came, so that a list of services needs no storage."""
     try:
-        progress = progress_of(deployment.storage, OutputLayout(output), before.tags[TAG_SERVICE])
+        if load_summary(storage, layout) is not None:
+            return
+        progress = progress_of(storage, layout, owner.service)
     except StorageFailed:
         # The run itself says what is wrong with the store.
         return
     if progress.units:
-        instance.add_run_tags(run.run_id, {TAG_INPUTS: str(progress.units), TAG_INPUTS_DONE: str(progress.done)})
+        instance.add_run_tags(owner.run_id, {TAG_INPUTS: str(progress.units), TAG_INPUTS_DONE: str(progress.done)})

@@ -18,17 +18,17 @@ from batch_pipeline.orchestration.launching import Launched, launch
 from batch_pipeline.orchestration.names import JOB, LOCATION, PARTITION, SERVICE
 from batch_pipeline.orchestration.runs import run_records
 from batch_pipeline.ownership import ProcessIdentity
-from batch_pipeline_tests.integration.daemon import Dagster, daemon, prepare, webserver
+from batch_pipeline_tests.integration.daemon import QUICK, Dagster, daemon, prepare, webserver
 from batch_pipeline_tests.places import ROW, Place
 
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 MANY = 4000
 POOL = "node_cpu_2u8g"
-QUICK: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
+    **QUICK,
     "concurrency": {"runs": {"max_concurrent_runs": 2}},
-    "run_queue": {"dequeue_interval_seconds": 1},
     "run_monitoring": {
-        "poll_interval_seconds": 2,
+        **QUICK["run_monitoring"],
         "start_timeout_seconds": 60,
         "free_slots_after_run_end_seconds": 1,
         "cancellation_thread_poll_interval_seconds": 1,
@@ -188,7 +188,7 @@ class Installation:
 @contextmanager
 def installation(root: Path) -> Iterator[Installation]:
     """With the daemon and the UI running; nothing is left of them."""
-    home = prepare(root / "home", **QUICK)
+    home = prepare(root / "home", **SETTINGS)
     (home / "location.py").write_text(LOCATION_FILE.format(names="(('reviews', template), ('ratings', fixed))"))
     (home / "workspace.yaml").write_text(WORKSPACE.format(name=LOCATION))
     variables: Mapping[str, str] = {
