@@ -49,7 +49,8 @@ def tick(definitions, instance):
             definitions=definitions,
             resources={"deployment": DeploymentResource()},
         )
-        data = sensor.evaluate_tick(context)
+        with context:
+            data = sensor.evaluate_tick(context)
         cursors.append(data.cursor)
         for request in data.dynamic_partitions_requests or ():
             if isinstance(request, dg.AddDynamicPartitionsRequest):
