@@ -75,7 +75,7 @@ def test_a_service_from_the_launchpad_to_its_answers(page: Page) -> None:
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=180 * SECONDS)
 
     page.goto("/assets/inference_results")
-    expect(page.get_by_text("s3://demo/flowers-results/infer-result/")).to_be_visible()
+    expect(page.get_by_text("s3://demo/flowers-results/infer-result/").first).to_be_visible()
     expect(page.get_by_role("cell", name="sample", exact=True)).to_be_visible()
     expect(page.get_by_text("setosa").first).to_be_visible()
     expect(page.get_by_text("rows_per_second")).to_be_visible()
