@@ -50,6 +50,9 @@ def sources(there: Installation, name: str) -> list[str]:
 
 def test_a_burst_of_services_queues_also_through_the_loss_of_the_daemon(there: Installation) -> None:
     there.daemon.kill()
+    # Made by a tick that was killed before it could launch it.
+    there.instance.add_dynamic_partitions("batch_service", ["burst-unlaunched"])
+    there.make_run("burst-unlaunched")
     at_work = there.deploy("burst-at-work", folder="many", node_count=2).run_id
     names = [f"burst-{number:02}" for number in range(11)]
     for name in names:
@@ -65,7 +68,8 @@ def test_a_burst_of_services_queues_also_through_the_loss_of_the_daemon(there: I
     there.start_daemon()
     there.daemon.until(lambda: {each.state for each in services.list_services(there.instance)} == {"finished"})
 
-    assert [run.status.value for run in there.runs_of("burst-at-work")] == ["FAILURE", "SUCCESS"]
+    for name in ("burst-at-work", "burst-unlaunched"):
+        assert [run.status.value for run in there.runs_of(name)] == ["FAILURE", "SUCCESS"]
     assert len(sources(there, "burst-at-work")) == len(set(sources(there, "burst-at-work"))) == MANY
     assert all(len(there.runs_of(name)) == 1 for name in queued)
     for name in names:
