@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from batch_pipeline.orchestration.declaration import GROUP
 from batch_pipeline.orchestration.failures import as_failures
 from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_metadata import VALID, of_model, validity
@@ -14,7 +15,6 @@ from batch_pipeline.orchestration.requests import as_tick_failures
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.settings import Settings
 
-GROUP = "models"
 PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
 """`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
 SECONDS = 60

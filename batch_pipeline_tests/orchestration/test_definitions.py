@@ -88,7 +88,7 @@ def test_the_registry_is_in_the_catalog():
     assert "validate_models" in repository.job_names
     assert [sensor.name for sensor in repository.sensor_defs] == ["model_versions"]
     model = defs.resolve_asset_graph().get(dg.AssetKey("model"))
-    assert (model.group_name, model.kinds, model.partitions_def.name) == ("models", {"onnx"}, "model_version")
+    assert (model.group_name, model.kinds, model.partitions_def.name) == ("batch_service", {"onnx"}, "model_version")
 
 
 @pytest.fixture(scope="module")
