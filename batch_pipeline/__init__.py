@@ -20,8 +20,12 @@ if TYPE_CHECKING:
         show_service,
         stop_service,
     )
+    from batch_pipeline.components.batch_service import BatchService
+    from batch_pipeline.components.model_registry import ModelRegistry
 
 __all__ = [
+    "BatchService",
+    "ModelRegistry",
     "delete_service",
     "deploy",
     "describe_service",
@@ -35,11 +39,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from batch_pipeline import api
+_COMPONENTS = {"BatchService": "batch_service", "ModelRegistry": "model_registry"}
 
-        return getattr(api, name)
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _COMPONENTS:
+        return getattr(import_module(f"batch_pipeline.components.{_COMPONENTS[name]}"), name)
+    if name in __all__:
+        return getattr(import_module("batch_pipeline.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,5 +1,8 @@
 """What the steps are given: the deployment, a shell without config around the plain object; and the IO manager."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -28,3 +31,12 @@ def step_outputs(folder: Location | None) -> dict[str, Any]:
 
     # Endpoint, region and credentials are the S3 client's own, from the environment.
     return {"io_manager": S3PickleIOManager(s3_resource=S3Resource(), s3_bucket=folder.bucket, s3_prefix=folder.key)}
+
+
+@lru_cache
+def resources_of(folder: Location | None) -> Mapping[str, Any]:
+    """The resources of every declaration, where step outputs go to `folder`.
+
+    The same objects each time: definitions that are merged may share a resource, but not have two of one key.
+    """
+    return MappingProxyType({"deployment": DeploymentResource(), **step_outputs(folder)})
