@@ -28,6 +28,8 @@ class Settings:
     """The registry's folder (`BATCH_PIPELINE_MODELS`)."""
     node_specs: Path | None = None
     """A YAML file that extends the table of node specs (`BATCH_PIPELINE_NODE_SPECS`)."""
+    services: Path | None = None
+    """A folder of declared services, `<name>/defs.yaml` each (`BATCH_PIPELINE_SERVICES`)."""
     granted_specs: frozenset[str] = frozenset()
     """Ids of the specs that need a grant and have it (`BATCH_PIPELINE_GRANTED_SPECS`, comma-separated)."""
     share_link_hosts: tuple[str, ...] = SHARE_LINK_HOSTS
@@ -60,6 +62,7 @@ class Settings:
         settings = cls(
             models=reader.read("MODELS", lambda text: locations.parse_folder(text, allow_local=allow_local), None),
             node_specs=reader.read("NODE_SPECS", lambda text: Path(text).expanduser().absolute(), None),
+            services=reader.read("SERVICES", lambda text: Path(text).expanduser().absolute(), None),
             granted_specs=frozenset(reader.read("GRANTED_SPECS", _texts, _NO_TEXTS)),
             share_link_hosts=reader.read("SHARE_LINK_HOSTS", _texts, SHARE_LINK_HOSTS),
             allow_local_files=allow_local,

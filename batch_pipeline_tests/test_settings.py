@@ -23,6 +23,7 @@ def test_every_setting_is_read() -> None:
         {
             "BATCH_PIPELINE_MODELS": "file:///models",
             "BATCH_PIPELINE_NODE_SPECS": "/etc/specs.yaml",
+            "BATCH_PIPELINE_SERVICES": "/etc/services",
             "BATCH_PIPELINE_GRANTED_SPECS": "gpu-2u8g-p4, x",
             "BATCH_PIPELINE_SHARE_LINK_HOSTS": "a.example,*.b.example",
             "BATCH_PIPELINE_ALLOW_LOCAL_FILES": "TRUE",
@@ -40,6 +41,7 @@ def test_every_setting_is_read() -> None:
     assert settings == Settings(
         models=Location("", "models/", "file"),
         node_specs=Path("/etc/specs.yaml"),
+        services=Path("/etc/services"),
         granted_specs=frozenset({"gpu-2u8g-p4", "x"}),
         share_link_hosts=("a.example", "*.b.example"),
         allow_local_files=True,

@@ -20,6 +20,8 @@ from batch_pipeline.demo.seed import DemoService, seed
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.orchestration.shipped import WORKSPACE
 
+DECLARED = Path(__file__).with_name("services")
+"""The declared services of the demonstration."""
 GRACE_SECONDS = 20
 SHARED = (
     "AWS_ENDPOINT_URL_S3",
@@ -74,6 +76,7 @@ def _dagster(port: int, launchpad: Path) -> Iterator[subprocess.Popen[bytes]]:
     short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108  a folder of our own is made in it
     with tempfile.TemporaryDirectory(prefix="bp-", dir=short, ignore_cleanup_errors=True) as scratch:
         variables = os.environ | {"BATCH_PIPELINE_LAUNCHPAD_CONFIG": str(launchpad), "TMPDIR": scratch}
+        variables["BATCH_PIPELINE_SERVICES"] = str(DECLARED)
         with subprocess.Popen(command, env=variables, cwd=launchpad.parent, start_new_session=True) as process:
             try:
                 yield process

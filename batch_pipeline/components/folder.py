@@ -1,0 +1,33 @@
+"""The declared services of a deployment's own code location: a folder of components that is part of no project."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+from dagster._utils.warnings import suppress_dagster_warnings
+from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+
+from batch_pipeline.errors import InvalidSettings
+
+MODULE = "batch_pipeline_services"
+"""What the folder is called where Dagster wants the name of a Python module."""
+
+
+@suppress_dagster_warnings
+def load_folder(folder: Path) -> dg.Definitions:
+    """The definitions of every `<folder>/<name>/defs.yaml`. Raises `InvalidSettings` that names what is wrong."""
+    if not folder.is_dir():
+        raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder} is no folder")
+    module = ModuleType(MODULE)
+    module.__file__, module.__path__ = str(folder / "__init__.py"), [str(folder)]
+    sys.modules[MODULE] = module
+    try:
+        return ComponentTree.from_module(defs_module=module, project_root=folder).build_defs()
+    except ComponentTreeException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder}: {cause}") from error
