@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 
 import dagster as dg
 from dagster.components.resolved.base import derive_model_type
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from batch_pipeline.components.places import placed
 from batch_pipeline.components.rendering import rendered
@@ -23,18 +23,26 @@ from batch_pipeline.orchestration.declaration import GROUP, Declaration
 from batch_pipeline.orchestration.declaration_check import check_declaration
 from batch_pipeline.orchestration.executor import local_executor
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.names import SERVICE
 from batch_pipeline.orchestration.resources import resources_of
 from batch_pipeline.settings import Settings
 from batch_pipeline.triggers.settings import Trigger
 
-_NESTED: dict[str, Any] = {"service": ServiceTemplateModel, "triggers": list[TriggerModel]}
+_Template = Annotated[str, Field(pattern=r"^\s*\{\{[\s\S]*\}\}\s*$")]
+_NARROWED: dict[str, Any] = {
+    "service": ServiceTemplateModel,
+    "triggers": list[TriggerModel],
+    "freshness_policy": _Template,
+    "automation_condition": _Template,
+    "executor": _Template,
+}
 
 
 def _made_by_template(context: dg.ResolutionContext, value: Any, *, kind: type, example: str) -> Any:
     made = context.resolve_value(value)
     if made is None or isinstance(made, kind):
         return made
-    raise ValueError(f"must be a {kind.__name__} made by a template, for example {example}, not {made!r}")
+    raise ValueError(f"is {made!r}; a template that makes a {kind.__name__} is expected, for example {example}")
 
 
 def _object(kind: type, description: str, example: str) -> dg.Resolver:
@@ -165,9 +173,9 @@ class BatchService(dg.Component, dg.Model, dg.Resolvable):
         return dg.Definitions.merge(declared, dg.Definitions(resources=resources_of(settings.step_outputs)))
 
     def declaration(self, context: dg.ComponentLoadContext) -> Declaration:
-        """The same as plain data. Raises `InvalidParameters` where it has no name, and the folder's is none."""
+        """The same as plain data. Raises `InvalidParameters` where neither it nor its folder has a fitting name."""
         return Declaration(
-            name=self.name or _folder_name(context),
+            name=_name(self.name, context),
             template=self.service,
             triggers=tuple(self.triggers),
             description=self.description,
@@ -185,13 +193,17 @@ class BatchService(dg.Component, dg.Model, dg.Resolvable):
 @cache
 def _schema() -> type[BaseModel]:
     derived = derive_model_type(BatchService)
-    narrowed = {name: (kind, derived.model_fields[name]) for name, kind in _NESTED.items()}
+    narrowed = {name: (kind, derived.model_fields[name]) for name, kind in _NARROWED.items()}
     return create_model("BatchServiceModel", __base__=derived, **narrowed)  # type: ignore[call-overload,no-any-return]
 
 
-def _folder_name(context: dg.ComponentLoadContext) -> str:
-    folder = context.component_path.file_path.name
-    name = re.sub(r"[^A-Za-z0-9_]", "_", folder)
-    if not re.match("[A-Za-z]", name):
-        raise InvalidParameters((Problem("name", f"is missing, and the folder's, {folder!r}, starts with no letter"),))
-    return name
+def _name(given: str | None, context: dg.ComponentLoadContext) -> str:
+    """The name that was given, or else the folder's. Raises `InvalidParameters`."""
+    name = given or re.sub(r"[^A-Za-z0-9_]", "_", context.component_path.file_path.name)
+    if name == SERVICE:
+        what = f"is {name}, which the services of the Launchpad have; another is expected"
+    elif not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,39}", name):
+        what = f"is {name!r}; a letter is expected, and up to 39 letters, digits and _ after it"
+    else:
+        return name
+    raise InvalidParameters((Problem("name", what if given else f"is missing, and that of the folder {what}"),))

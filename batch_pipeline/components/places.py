@@ -19,6 +19,9 @@ def placed(context: dg.ComponentLoadContext) -> Iterator[None]:
         yield
     except InvalidParameters as error:
         raise InvalidParameters(tuple(_placed(context, problem) for problem in error.problems)) from None
+    except dg.DagsterInvalidDefinitionError as error:
+        # A group or an owner, say, that Dagster does not take: it names them, but not where they stand.
+        raise InvalidParameters((_placed(context, Problem("", " ".join(str(error).split()))),)) from error
 
 
 def _placed(context: dg.ComponentLoadContext, problem: Problem) -> Problem:

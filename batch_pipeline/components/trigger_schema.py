@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batch_pipeline.components.rendering import rendered
-from batch_pipeline.errors import InvalidParameters, Problem
 from batch_pipeline.triggers.settings import (
     ManifestTrigger,
     ModelTrigger,
@@ -92,6 +91,13 @@ class TriggerModel(_Strict):
     schedule: ScheduleModel = _one_of("A service at the times of a cron schedule.")
     model: ModelModel = _one_of("A new normal version of the model runs the services again.")
 
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            given = " and ".join(sorted(self.model_fields_set)) or "none"
+            raise ValueError(f"must have exactly one of the keys {', '.join(_KINDS)}, and has {given}")
+        return self
+
 
 _KINDS: dict[str, type[Trigger]] = {
     kind.kind: kind for kind in (ManifestTrigger, NewFilesTrigger, NotificationTrigger, ScheduleTrigger, ModelTrigger)
@@ -99,13 +105,5 @@ _KINDS: dict[str, type[Trigger]] = {
 
 
 def to_triggers(context: dg.ResolutionContext, models: Any) -> list[Trigger]:
-    """The triggers as YAML has them, as plain data. Raises `InvalidParameters` for one of no kind, or of two."""
-    return [_trigger(number, values) for number, values in enumerate(rendered(context, models))]
-
-
-def _trigger(number: int, values: dict[str, Any]) -> Trigger:
-    if len(values) != 1:
-        what = f"must have exactly one of the keys {', '.join(_KINDS)}, and has {' and '.join(values) or 'none'}"
-        raise InvalidParameters((Problem(f"triggers.{number}", what),))
-    ((kind, settings),) = values.items()
-    return _KINDS[kind](**settings)
+    """The triggers as YAML has them, as plain data."""
+    return [_KINDS[kind](**settings) for values in rendered(context, models) for kind, settings in values.items()]
