@@ -71,7 +71,8 @@ class Position:
         """What is no cursor of ours is handed to the watch, which says that it is lost."""
         try:
             found = json.loads(cursor or "{}")
-            return cls(found.get("watch"), frozenset(found.get("asked", ())))
+            watch = found.get("watch")
+            return cls(None if watch is None else str(watch), frozenset(map(str, found.get("asked", ()))))
         except (ValueError, TypeError, AttributeError):
             return cls(cursor)
 
