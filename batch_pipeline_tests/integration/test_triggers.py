@@ -1,0 +1,150 @@
+"""A sensor under the real daemon and run queue, which are killed again and again: one service for each manifest.
+
+`MANIFESTS` in the environment says how many manifests are dropped, 12 unless told. The long form is `MANIFESTS=500`,
+which takes about an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from batch_pipeline.orchestration.instance import open_instance
+from batch_pipeline.orchestration.names import LOCATION, PARTITION
+from batch_pipeline_tests.integration.daemon import Dagster, daemon, prepare
+from batch_pipeline_tests.integration.installation import SETTINGS, WORKSPACE
+from batch_pipeline_tests.places import Place
+
+pytestmark = pytest.mark.executor
+
+MANIFESTS = int(os.environ.get("MANIFESTS", "12"))
+KILLS = max(2, MANIFESTS // 50)
+
+LOCATION_FILE = """
+import os
+
+import dagster as dg
+
+from batch_pipeline.definitions import build_definitions
+from batch_pipeline.node_specs import load_node_specs
+from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.triggers.settings import ManifestTrigger
+
+root = os.environ["PLACE"]
+template = {"model": "iris", "output_path": f"file://{root}/reviews/{{stem}}/{{name}}/"}
+trigger = ManifestTrigger(f"file://{root}/orders/", interval_seconds=1)
+reviews = declare(Declaration("reviews", template, triggers=(trigger,)), load_node_specs(None), os.environ)
+defs = dg.Definitions.merge(build_definitions(), reviews)
+"""
+
+
+@dataclass
+class Watched:
+    """An installation whose sensor is on; its daemon is not running."""
+
+    place: Place
+    home: Path
+    instance: dg.DagsterInstance
+
+    @property
+    def workspace(self) -> Path:
+        return self.home / "workspace.yaml"
+
+    def drop(self, number: int) -> None:
+        """Whole at once, as an object is."""
+        written = self.place.root / "written"
+        written.write_text(json.dumps({"source": self.place.put(f"{number:04}.csv")}) + "\n")
+        written.rename(self.place.root / "orders" / f"order-{number:04}.manifest")
+
+    def services(self) -> list[str]:
+        return list(self.instance.get_dynamic_partitions("reviews"))
+
+    def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
+        found = self.instance.get_runs(dg.RunsFilter(job_name="deploy_reviews", statuses=list(statuses)))
+        return list(found)
+
+    def finished(self) -> set[str]:
+        return {run.tags[PARTITION] for run in self.runs(dg.DagsterRunStatus.SUCCESS)}
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    home = prepare(tmp_path / "home", **SETTINGS)
+    (home / "location.py").write_text(LOCATION_FILE)
+    (home / "workspace.yaml").write_text(WORKSPACE.format(name=LOCATION))
+    variables = {
+        "BATCH_PIPELINE_ALLOW_LOCAL_FILES": "true",
+        "BATCH_PIPELINE_MODELS": f"file://{tmp_path}/models/",
+        "BATCH_PIPELINE_CACHE": str(tmp_path / "cache"),
+        "DAGSTER_HOME": str(home),
+        "PLACE": str(tmp_path),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    place = Place.at(tmp_path)
+    (tmp_path / "orders").mkdir()
+    with open_instance(quiet=True) as instance:
+        command = [sys.executable, "-m", "dagster", "sensor", "start", "reviews_manifests", "-w"]
+        subprocess.run([*command, str(home / "workspace.yaml")], check=True, capture_output=True)
+        yield Watched(place, home, instance)
+
+
+def test_manifests_are_deployed_exactly_once_whenever_the_daemon_is_killed(watched: Watched) -> None:
+    """Killed with all that it has started: code server, run workers, nodes; and while a tick makes its runs."""
+    moments = random.Random(MANIFESTS)
+    dropped = 0
+    for kill in range(1, KILLS + 1):
+        with daemon(watched.home, workspace=watched.workspace) as running:
+            dropped = _drop_until(watched, dropped, MANIFESTS * kill // (KILLS + 1), moments)
+            made = len(watched.services())
+            running.until(lambda made=made: len(watched.services()) > made)
+            time.sleep(moments.uniform(0, 2))
+    _drop_until(watched, dropped, MANIFESTS, moments)
+    with daemon(watched.home, workspace=watched.workspace) as running:
+        running.until(lambda: len(watched.finished()) == MANIFESTS, 300 + 20 * MANIFESTS)
+        _until_the_sensor_finds_nothing(watched, running)
+
+    services = watched.services()
+    assert sorted(name[:10] for name in services) == [f"order-{number:04}" for number in range(MANIFESTS)]
+    # A run that was lost with its process is executed again, as a child of the first.
+    first = [run for run in watched.runs() if run.parent_run_id is None]
+    assert Counter(run.tags[PARTITION] for run in first) == Counter(services)
+    assert max(Counter(run.tags[RUN_KEY_TAG] for run in first).values()) == 1
+    succeeded = watched.runs(dg.DagsterRunStatus.SUCCESS)
+    assert Counter(run.tags[PARTITION] for run in succeeded) == Counter(services)
+    for name in services:
+        manifest = watched.place.root / "reviews" / name[:10] / name / "infer-result-0.manifest"
+        (line,) = manifest.read_text().splitlines()
+        assert json.loads(line)["source"].endswith(f"/{name[6:10]}.csv")
+
+
+def _drop_until(watched: Watched, dropped: int, number: int, moments: random.Random) -> int:
+    for each in range(dropped, number):
+        watched.drop(each)
+        time.sleep(moments.uniform(0, 0.5))
+    return number
+
+
+def _until_the_sensor_finds_nothing(watched: Watched, running: Dagster) -> None:
+    """A whole tick after the last run."""
+    now = time.time()
+
+    def quiet() -> bool:
+        (state,) = watched.instance.all_instigator_state()
+        ticks = watched.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        return bool(ticks) and ticks[0].timestamp > now and ticks[0].is_completed and not ticks[0].run_ids
+
+    running.until(quiet)
