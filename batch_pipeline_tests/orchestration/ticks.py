@@ -6,12 +6,15 @@ import os
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from batch_pipeline.definitions import build_definitions
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.names import LOCATION
 from batch_pipeline.orchestration.resources import DeploymentResource
 
 
@@ -73,11 +76,15 @@ class Sensor:
 
     def _evaluated(self) -> tuple[Tick, dg.SensorExecutionData]:
         resources = {"deployment": DeploymentResource()}
-        context = dg.build_sensor_context(
+        context = dg.SensorEvaluationContext(
+            instance_ref=self.instance.get_ref(),
+            last_tick_completion_time=None,
+            last_run_key=None,
             cursor=self.cursor,
+            repository_name="__repository__",
             definitions=self.definitions,
             resources=resources,
-            instance_ref=self.instance.get_ref(),
+            code_location_origin=InProcessCodeLocationOrigin(LoadableTargetOrigin(), location_name=LOCATION),
         )
         with context:
             data = self._sensor.evaluate_tick(context)
