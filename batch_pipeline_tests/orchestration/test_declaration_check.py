@@ -1,0 +1,106 @@
+"""What is found to be wrong with a declaration before anything runs: each problem, where it stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch_pipeline.errors import InvalidParameters
+from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.declaration_check import check_declaration
+from batch_pipeline.settings import Settings
+from batch_pipeline.triggers.settings import (
+    ManifestTrigger,
+    ModelTrigger,
+    NewFilesTrigger,
+    NotificationTrigger,
+    ScheduleTrigger,
+)
+
+SETTINGS = Settings.from_environment({"BATCH_PIPELINE_MODELS": "s3://models/"})
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/new-files"
+TEMPLATE = {"model": "iris", "output_path": "s3://answers/{name}/"}
+WITH_INPUT = {**TEMPLATE, "input_path": "s3://bucket/in/"}
+FIXED = {**WITH_INPUT, "output_path": "s3://answers/reviews/"}
+MANIFESTS = ManifestTrigger("s3://bucket/orders/")
+
+
+def problems(template, *triggers) -> list[tuple[str, str]]:
+    try:
+        check_declaration(Declaration("reviews", template, triggers=triggers), SETTINGS)
+    except InvalidParameters as error:
+        return [(problem.where, problem.what) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("template", "triggers"),
+    [
+        (None, ()),
+        (WITH_INPUT, ()),
+        (FIXED, ()),
+        (TEMPLATE, (MANIFESTS,)),
+        (TEMPLATE, (MANIFESTS, ManifestTrigger("s3://bucket/more/"), NewFilesTrigger("s3://bucket/new/"))),
+        (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/new/"),)),
+        ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE),)),
+        ({**WITH_INPUT, "output_path": "s3://answers/{time}/"}, (ScheduleTrigger("0 6 * * *", "Europe/Berlin"),)),
+        (FIXED, (ScheduleTrigger("@daily"),)),
+        ({**WITH_INPUT, "if_changed": "overwrite"}, (ModelTrigger(),)),
+        ({**FIXED, "if_changed": "overwrite"}, (ScheduleTrigger("0 6 * * *"), ModelTrigger())),
+    ],
+)
+def test_a_declaration_that_is_right(template, triggers):
+    assert problems(template, *triggers) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "triggers", "where", "what"),
+    [
+        (None, (MANIFESTS,), "triggers", "need a template"),
+        ({**TEMPLATE, "modle": "iris"}, (MANIFESTS,), "modle", ""),
+        ({**TEMPLATE, "name": "mine"}, (MANIFESTS,), "name", "can't be given in a template"),
+        ({**TEMPLATE, "output_path": "s3://answers/{nmae}/"}, (MANIFESTS,), "output_path", "{nmae}"),
+        ({**TEMPLATE, "output_path": "s3://answers/all/"}, (MANIFESTS,), "output_path", "must hold {name}"),
+        ({**TEMPLATE, "output_path": "s3://{name}/"}, (MANIFESTS,), "output_path", "before its first placeholder"),
+        ({**WITH_INPUT, "output_path": "s3://answers/{stem}/"}, (), "output_path", "{stem}"),
+        (TEMPLATE, (ManifestTrigger("bucket/orders/"),), "triggers.0", "bucket/orders/"),
+        (TEMPLATE, (ManifestTrigger("file:///orders/"),), "triggers.0", "file:///orders/"),
+        (TEMPLATE, (ManifestTrigger("s3://answers/"),), "output_path", "s3://answers/"),
+        (TEMPLATE, (MANIFESTS, NotificationTrigger("queue", "s3://bucket/new/")), "triggers.1.queue_url", "'queue'"),
+        (TEMPLATE, (NotificationTrigger(QUEUE),), "triggers.0.path", "must name a folder"),
+        (
+            TEMPLATE,
+            (MANIFESTS, ManifestTrigger("s3://bucket/b/", state_path="s3://answers/_triggers/reviews/manifests/")),
+            "triggers",
+            "each needs its own",
+        ),
+        (FIXED, (ScheduleTrigger("daily"),), "triggers.0.cron", "'daily' is no cron schedule"),
+        (FIXED, (ScheduleTrigger("0 6 * * *", "Mars"),), "triggers.0.timezone", "'Mars' is no time zone"),
+        (WITH_INPUT, (ModelTrigger(),), "if_changed", "must be overwrite"),
+        (
+            {**WITH_INPUT, "model": "iris:1.0.0", "if_changed": "overwrite"},
+            (ModelTrigger(),),
+            "model",
+            "which no new version changes",
+        ),
+        (
+            {**WITH_INPUT, "if_changed": "overwrite"},
+            (ModelTrigger(), ModelTrigger()),
+            "triggers.1",
+            "one trigger of type model is enough",
+        ),
+    ],
+)
+def test_a_declaration_that_is_wrong(template, triggers, where, what):
+    found = problems(template, *triggers)
+    assert any(place == where and what in said for place, said in found), found
+    assert all("\n" not in said for _, said in found)
+
+
+def test_everything_wrong_is_told_at_once():
+    template = {**TEMPLATE, "node_count": 0}
+    wrong = (NotificationTrigger("queue", "s3://bucket/new/"), ScheduleTrigger("daily"))
+    assert {where for where, _ in problems(template, *wrong)} >= {
+        "node_count",
+        "triggers.0.queue_url",
+        "triggers.1.cron",
+    }
