@@ -42,7 +42,7 @@ def _made_by_template(context: dg.ResolutionContext, value: Any, *, kind: type, 
     made = context.resolve_value(value)
     if made is None or isinstance(made, kind):
         return made
-    raise ValueError(f"is {made!r}; a template that makes a {kind.__name__} is expected, for example {example}")
+    raise ValueError(f"is {made!r}; an object of {kind.__name__} is expected, as {example} makes one")
 
 
 def _object(kind: type, description: str, example: str) -> dg.Resolver:

@@ -9,7 +9,10 @@ from types import ModuleType
 import dagster as dg
 from dagster._utils.warnings import suppress_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+from dagster_shared.error import DagsterUnresolvableSymbolError
+from yaml import YAMLError
 
+from batch_pipeline.components.telling import told
 from batch_pipeline.errors import InvalidSettings
 
 MODULE = "batch_pipeline_services"
@@ -21,13 +24,14 @@ def load_folder(folder: Path) -> dg.Definitions:
     """The definitions of every `<folder>/<name>/defs.yaml`. Raises `InvalidSettings` that names what is wrong."""
     if not folder.is_dir():
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder} is no folder")
+    if not any(folder.rglob("*.yaml")):
+        return dg.Definitions()
     module = ModuleType(MODULE)
     module.__file__, module.__path__ = str(folder / "__init__.py"), [str(folder)]
     sys.modules[MODULE] = module
     try:
         return ComponentTree.from_module(defs_module=module, project_root=folder).build_defs()
     except ComponentTreeException as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder}: {cause}") from error
+        raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {told(error.__cause__ or error)}") from error
+    except (YAMLError, DagsterUnresolvableSymbolError) as error:
+        raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder}: {told(error)}") from error
