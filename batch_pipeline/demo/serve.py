@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,9 +40,10 @@ def serve(port: int) -> int:
     try:
         with playground() as home:
             click.echo("training and uploading two models …", err=True)
-            flowers, _ = seed(Deployment.from_environment())
+            deployment = Deployment.from_environment()
+            flowers, _ = seed(deployment)
             launchpad = _write_launchpad(flowers, home)
-            _add_partition(flowers)
+            _fill_catalog(flowers, [model.ref for model in deployment.registry.models()])
             with _dagster(port, launchpad) as process:
                 click.echo(_welcome(port), err=True)
                 return process.wait() or 1
@@ -57,13 +58,19 @@ def _write_launchpad(demo: DemoService, home: Path) -> Path:
     return path
 
 
-def _add_partition(demo: DemoService) -> None:
-    """The service's name stands in the UI before its first run, so that the Launchpad opens with its parameters."""
+def _fill_catalog(demo: DemoService, models: Sequence[str]) -> None:
+    """The service's name stands in the UI before its first run, so that the Launchpad opens with its parameters.
+
+    So do the models: the UI asks twice before it launches anything over an asset that was never materialized.
+    """
+    from batch_pipeline.definitions import defs
     from batch_pipeline.orchestration.instance import open_instance
+    from batch_pipeline.orchestration.model_assets import look_at_models
     from batch_pipeline.orchestration.names import SERVICE
 
-    with open_instance() as instance:
+    with open_instance(quiet=True) as instance:
         instance.add_dynamic_partitions(SERVICE, [demo.parameters["name"]])
+        look_at_models(defs, instance, models)
 
 
 @contextmanager

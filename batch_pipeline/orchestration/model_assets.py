@@ -1,6 +1,6 @@
 """The models of the registry in the catalog: an asset with a partition a version, a check, a job and a sensor."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from batch_pipeline.settings import Settings
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
 """`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
+JOB = "validate_models"
 SECONDS = 60
 MOST = 50
 """Runs that one tick asks for: Dagster makes them one after the other."""
@@ -36,12 +37,20 @@ def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
     registry = Settings.from_environment(env).models
     model = _model(registry.uri if registry is not None else None)
     job = dg.define_asset_job(
-        "validate_models",
+        JOB,
         selection=dg.AssetSelection.assets(MODEL),
         executor_def=dg.in_process_executor,
         description="Look at model versions of the registry as they are now, one a partition.",
     )
     return dg.Definitions(assets=[model], jobs=[job], sensors=[_sensor(job)])
+
+
+def look_at_models(definitions: dg.Definitions, instance: dg.DagsterInstance, refs: Sequence[str]) -> None:
+    """Materialize these versions here and now, as the sensor would have it done. Raises what a run raises."""
+    job = definitions.resolve_job_def(JOB)
+    instance.add_dynamic_partitions(PARTITIONS.name or "", list(refs))
+    for ref in refs:
+        job.execute_in_process(instance=instance, partition_key=ref)
 
 
 def _model(registry: str | None) -> dg.AssetsDefinition:

@@ -101,5 +101,5 @@ def test_cpu_and_gpu_are_exclusive() -> None:
 def test_requirements_are_pinned_by_hash_and_name_no_address() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
     assert all(
-        re.fullmatch(r"[\w.-]+(\[[\w,]+\])?==\S+( +--hash=sha256:[0-9a-f]{64})+", line.strip()) for line in lines
+        re.fullmatch(r"[\w.-]+(\[[\w, ]+\])?==\S+( +--hash=sha256:[0-9a-f]{64})+", line.strip()) for line in lines
     )
