@@ -14,6 +14,7 @@ from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing import DefsFolderSandbox, create_defs_folder_sandbox
 
 from batch_pipeline import BatchService
+from batch_pipeline.parameters import ServiceParameters
 
 ASSETS = ("input_manifest", "inference_results", "output_manifest")
 
@@ -269,3 +270,13 @@ def test_made_in_python():
     """)
     with project(("component.py", python)) as definitions:
         assert {f"reviews/{asset}" for asset in ASSETS} < keys(definitions)
+
+
+def test_the_schema_describes_every_key():
+    schema = BatchService.get_model_cls().model_json_schema()
+    shown = [schema, *(schema["$defs"][name] for name in ("ServiceTemplateModel", "TriggerModel", "NewFilesModel"))]
+    keys = {key: said for each in shown for key, said in each["properties"].items()}
+    # Where a key and its model are described alike, the model alone is.
+    models = {key: schema["$defs"].get(said.get("$ref", "").rpartition("/")[2], {}) for key, said in keys.items()}
+    assert [key for key, said in keys.items() if not said.get("description", models[key].get("description"))] == []
+    assert set(shown[1]["properties"]) == set(ServiceParameters.model_fields) - {"name"}
