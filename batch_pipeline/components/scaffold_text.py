@@ -5,7 +5,7 @@ DECLARATION = """\
 type: {type}
 
 attributes:
-  # name: {name}  (the folder's, unless it is given)
+  # name: {name}  # the folder's, unless it is given
   description: ""
 
   # The parameters of each service. Without placeholders this is one service, named {name}; with {{name}} in

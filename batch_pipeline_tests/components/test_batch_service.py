@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -242,15 +243,21 @@ def test_what_is_scaffolded_loads_as_it_is_written():
     assert "# automation_condition:" in text
 
 
-def test_the_catalog_attributes_that_are_scaffolded_as_comments_load():
+def test_what_is_scaffolded_as_a_comment_loads_once_it_is_none():
     with create_defs_folder_sandbox() as sandbox:
-        folder = sandbox.scaffold_component(BatchService, "reviews")
-        head, mark, tail = (folder / "defs.yaml").read_text().partition("  # How its assets stand in the catalog.\n")
-    with project(("reviews/defs.yaml", head + mark + tail.replace("  # ", "  "))) as definitions:
+        output = {"output_path": "s3://my-bucket/results/{name}/"}
+        folder = sandbox.scaffold_component(BatchService, "reviews", scaffold_params=output)
+        written = (folder / "defs.yaml").read_text()
+    text = re.sub(r"^( +)# (?=\w+:| +- )", r"\1", written, flags=re.MULTILINE)
+    with project(("any/defs.yaml", text)) as definitions:
         node = definitions.resolve_asset_graph().get(dg.AssetKey(["shop", "reviews", "output_manifest"]))
+        sensors = {sensor.name for sensor in definitions.sensors or ()}
+        schedules = [schedule.name for schedule in definitions.schedules or ()]
     assert (list(node.owners), node.tags["domain"]) == (["team:data"], "shop")
     assert node.freshness_policy is not None
     assert node.automation_condition is not None
+    assert sensors == {"reviews_manifests", "reviews_new_files", "reviews_notifications", "reviews_model"}
+    assert schedules == ["reviews_schedule"]
 
 
 def test_made_in_python():
