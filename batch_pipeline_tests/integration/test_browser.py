@@ -91,7 +91,6 @@ def test_a_service_from_the_launchpad_to_its_answers(page: Page) -> None:
     page.get_by_role("button", name="Launch Run").click()
     page.wait_for_url("**/runs/*")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=180 * SECONDS)
-    _keep(page, "run")
 
     page.goto("/assets/inference_results?view=partitions&partition=my-flowers")
     expect(page.get_by_text("s3://demo/flowers-results/infer-result/").first).to_be_visible()
