@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Annotated, Any, Optional
 
 import dagster as dg
+from dagster._utils.warnings import suppress_dagster_warnings
 from dagster.components.resolved.base import derive_model_type
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -161,6 +162,7 @@ class BatchService(dg.Component, dg.Model, dg.Resolvable):
             produces=["asset", "asset_check", "job", "schedule", "sensor", "resource"],
         )
 
+    @suppress_dagster_warnings  # of what we use that is in beta: no matter of the project's
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Its assets, job, sensors and schedule. No network. Raises `InvalidParameters` that names file and line."""
         settings = Settings.from_environment()
