@@ -6,9 +6,11 @@ which takes about an hour on two cores.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import LOCATION, PARTITION
+from batch_pipeline_tests.integration import crashing
 from batch_pipeline_tests.integration.daemon import Dagster, daemon, prepare
 from batch_pipeline_tests.integration.installation import SETTINGS, WORKSPACE
 from batch_pipeline_tests.places import Place
@@ -63,11 +66,11 @@ class Watched:
     def workspace(self) -> Path:
         return self.home / "workspace.yaml"
 
-    def drop(self, number: int) -> None:
-        """Whole at once, as an object is."""
+    def drop(self, number: int, place: Path | None = None) -> None:
+        """Whole at once, as an object is; into the watched folder unless told where."""
         written = self.place.root / "written"
         written.write_text(json.dumps({"source": self.place.put(f"{number:04}.csv")}) + "\n")
-        written.rename(self.place.root / "orders" / f"order-{number:04}.manifest")
+        written.rename(place or self.place.root / "orders" / f"order-{number:04}.manifest")
 
     def services(self) -> list[str]:
         return list(self.instance.get_dynamic_partitions("reviews"))
@@ -129,6 +132,40 @@ def test_manifests_are_deployed_exactly_once_whenever_the_daemon_is_killed(watch
         manifest = watched.place.root / "reviews" / name[:10] / name / "infer-result-0.manifest"
         (line,) = manifest.read_text().splitlines()
         assert json.loads(line)["source"].endswith(f"/{name[6:10]}.csv")
+
+
+def test_a_tick_killed_at_any_step_makes_each_run_once(watched: Watched) -> None:
+    """By the daemon's own code; the runs are left in the queue."""
+    prepared = watched.place.root / "prepared"
+    prepared.mkdir()
+    for step in crashing.STEPS:
+        for number in range(2):
+            watched.drop(number, prepared / f"{step}-{number}.manifest")
+        status, said = _round(watched, step, str(prepared), str(watched.place.root / "orders"))
+        assert status == -signal.SIGKILL, said
+    for _ in range(2):
+        status, said = _round(watched)
+        assert status == 0, said
+    runs = watched.runs()
+    expected = sorted(f"{step}-{number}" for step in crashing.STEPS for number in range(2))
+    assert sorted(run.tags[PARTITION].rpartition("-")[0] for run in runs) == expected
+    assert {run.status for run in runs} == {dg.DagsterRunStatus.QUEUED}
+    assert sorted(watched.services()) == sorted(run.tags[PARTITION] for run in runs)
+
+
+def _round(watched: Watched, *crash: str) -> tuple[int, str]:
+    """The exit status, and all that was said by then."""
+    log = watched.home / "round.log"
+    command = [sys.executable, "-W", "ignore", "-m", crashing.__name__, str(watched.workspace), *crash]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        try:
+            status = process.wait(timeout=120)
+        finally:
+            # Its code server outlives it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return status, log.read_text(errors="replace")
 
 
 def _drop_until(watched: Watched, dropped: int, number: int, moments: random.Random) -> int:
