@@ -21,14 +21,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.storage.tags import BACKFILL_ID_TAG, RUN_KEY_TAG
 
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import LOCATION, PARTITION
 from batch_pipeline_tests.integration import crashing
 from batch_pipeline_tests.integration.daemon import Dagster, daemon, prepare
 from batch_pipeline_tests.integration.installation import SETTINGS, WORKSPACE
-from batch_pipeline_tests.places import Place
+from batch_pipeline_tests.places import CONFIG, Place
 
 pytestmark = pytest.mark.executor
 
@@ -44,12 +45,13 @@ from batch_pipeline.definitions import build_definitions
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
-from batch_pipeline.triggers.settings import ManifestTrigger
+from batch_pipeline.triggers.settings import ManifestTrigger, ModelTrigger
 
 root = os.environ["PLACE"]
-template = {"model": "iris", "output_path": f"file://{root}/reviews/{{stem}}/{{name}}/"}
-trigger = ManifestTrigger(f"file://{root}/orders/", interval_seconds=1)
-reviews = declare(Declaration("reviews", template, triggers=(trigger,)), load_node_specs(None), os.environ)
+output = f"file://{root}/reviews/{{stem}}/{{name}}/"
+template = {"model": "iris", "output_path": output, "if_changed": "overwrite"}
+triggers = (ManifestTrigger(f"file://{root}/orders/", interval_seconds=1), ModelTrigger(interval_seconds=1))
+reviews = declare(Declaration("reviews", template, triggers=triggers), load_node_specs(None), os.environ)
 defs = dg.Definitions.merge(build_definitions(), reviews)
 """
 
@@ -71,6 +73,19 @@ class Watched:
         written = self.place.root / "written"
         written.write_text(json.dumps({"source": self.place.put(f"{number:04}.csv")}) + "\n")
         written.rename(place or self.place.root / "orders" / f"order-{number:04}.manifest")
+
+    def start(self, sensor: str) -> None:
+        command = [sys.executable, "-m", "dagster", "sensor", "start", sensor, "-w", str(self.workspace)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def ticks(self, sensor: str) -> list[InstigatorTick]:
+        """The newest one, where there is one."""
+        states = [each for each in self.instance.all_instigator_state() if each.instigator_name == sensor]
+        return [
+            tick
+            for state in states
+            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        ]
 
     def services(self) -> list[str]:
         return list(self.instance.get_dynamic_partitions("reviews"))
@@ -100,9 +115,9 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
     place = Place.at(tmp_path)
     (tmp_path / "orders").mkdir()
     with open_instance(quiet=True) as instance:
-        command = [sys.executable, "-m", "dagster", "sensor", "start", "reviews_manifests", "-w"]
-        subprocess.run([*command, str(home / "workspace.yaml")], check=True, capture_output=True)
-        yield Watched(place, home, instance)
+        watched = Watched(place, home, instance)
+        watched.start("reviews_manifests")
+        yield watched
 
 
 def test_manifests_are_deployed_exactly_once_whenever_the_daemon_is_killed(watched: Watched) -> None:
@@ -153,6 +168,28 @@ def test_a_tick_killed_at_any_step_makes_each_run_once(watched: Watched) -> None
     assert sorted(watched.services()) == sorted(run.tags[PARTITION] for run in runs)
 
 
+def test_a_new_model_runs_the_services_again_by_one_backfill(watched: Watched) -> None:
+    watched.start("reviews_model")
+    for number in range(2):
+        watched.drop(number)
+    with daemon(watched.home, workspace=watched.workspace) as running:
+        running.until(lambda: len(watched.finished()) == 2 and watched.ticks("reviews_model"))
+        first = {run.tags[PARTITION]: run for run in watched.runs()}
+        watched.place.push("iris:1.1.0", {**CONFIG, "metrics": {"of": "another"}})
+        running.until(lambda: len(watched.runs(dg.DagsterRunStatus.SUCCESS)) == 4)
+    again = [run for run in watched.runs() if BACKFILL_ID_TAG in run.tags]
+    assert {run.tags[PARTITION] for run in again} == set(first)
+    assert len({run.tags[BACKFILL_ID_TAG] for run in again}) == 1
+    for run in again:
+        assert run.run_config == first[run.tags[PARTITION]].run_config
+    digest = watched.place.deployment.registry.show("iris:1.1.0").digest
+    key = dg.AssetKey(["reviews", "inference_results"])
+    newest = watched.instance.fetch_materializations(key, limit=2).records
+    assert {record.partition_key for record in newest} == set(first)
+    made = [record.asset_materialization for record in newest]
+    assert [one.metadata["model_digest"].value for one in made if one is not None] == [digest, digest]
+
+
 def _round(watched: Watched, *crash: str) -> tuple[int, str]:
     """The exit status, and all that was said by then."""
     log = watched.home / "round.log"
@@ -180,8 +217,7 @@ def _until_the_sensor_finds_nothing(watched: Watched, running: Dagster) -> None:
     now = time.time()
 
     def quiet() -> bool:
-        (state,) = watched.instance.all_instigator_state()
-        ticks = watched.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        ticks = watched.ticks("reviews_manifests")
         return bool(ticks) and ticks[0].timestamp > now and ticks[0].is_completed and not ticks[0].run_ids
 
     running.until(quiet)
