@@ -55,11 +55,15 @@ class JobOrigin:
         if run.job_code_origin is None:
             raise Refused(f"run {run.run_id} does not say where its job is defined: run the service from the UI")
         name, remote = job_name(declaration), run.remote_job_origin
-        repository = recon_repository_from_origin(run.job_code_origin.repository_origin)
-        return cls(
-            repository.get_reconstructable_job(name),
-            remote.repository_origin.get_job_origin(name) if remote is not None else None,
-        )
+        job = recon_repository_from_origin(run.job_code_origin.repository_origin).get_reconstructable_job(name)
+        try:
+            job.get_definition()
+        except (dg.DagsterError, ImportError) as error:
+            raise Refused(
+                f"the code location that declares {declaration} can't be loaded here: {' '.join(str(error).split())}; "
+                "use the environment of its project, or run the service from the UI"
+            ) from error
+        return cls(job, remote.repository_origin.get_job_origin(name) if remote is not None else None)
 
 
 def create_run(

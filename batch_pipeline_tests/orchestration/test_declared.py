@@ -7,18 +7,20 @@ import os
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 import batch_pipeline
 from batch_pipeline.cli import run
 from batch_pipeline.definitions import build_definitions
-from batch_pipeline.errors import LimitReached
+from batch_pipeline.errors import LimitReached, Refused
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.admission import existing_services
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
-from batch_pipeline.orchestration.launching import launch
+from batch_pipeline.orchestration.identity import find_service
+from batch_pipeline.orchestration.launching import launch, relaunch
 
 
 @pytest.fixture
@@ -161,3 +163,26 @@ def test_an_edited_description_stays_when_a_declared_service_runs_again(instance
     services.describe_service(instance, "reviews/monday", "edited")
     assert job.execute_in_process(instance=instance, partition_key="monday").success
     assert services.show_service(instance, "reviews/monday").description == "edited"
+
+
+def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, template):
+    """As where `services run` is called in another environment than that of the project."""
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    elsewhere = ReconstructableRepository.for_module("no_such_project.definitions", "defs")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    instance.create_run_for_job(
+        job,
+        run_config=to_run_config({}, "reviews"),
+        tags={"dagster/partition": "monday", "batch_pipeline/declaration": "reviews"},
+        status=dg.DagsterRunStatus.FAILURE,
+        job_code_origin=elsewhere.get_reconstructable_job("deploy_reviews").get_python_origin(),
+    )
+    config = {"model": "iris", "input_path": template["input_path"], "output_path": f"file://{place.root}/out/monday/"}
+    with pytest.raises(Refused, match=r"declares reviews can't be loaded here: .*no_such_project"):
+        relaunch(
+            instance,
+            find_service(instance, "monday"),
+            next(iter(instance.get_runs())),
+            place.parameters(**config, name="monday"),
+            wait=True,
+        )
