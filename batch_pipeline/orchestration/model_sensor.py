@@ -114,7 +114,7 @@ def _message(newest: "ModelVersion", found: Again, backfill: str | None) -> str:
     return sentence(
         f"{newest.ref} is the newest normal version",
         backfill and f"backfill {backfill} runs {counted(len(found.ready), 'service')} again",
-        found.busy and f"{counted(len(found.busy), 'service')} run again once they have ended",
+        found.busy and f"at work, to run again afterwards: {counted(len(found.busy), 'service')}",
         not backfill and not found.busy and "no service is to run again",
     )
 

@@ -102,7 +102,7 @@ def _message(look: "Look", requests: Requests, limit: int) -> str:
     return sentence(
         look.message,
         requests.waiting
-        and f"the limit of {counted(limit, 'service')} is reached, so {counted(requests.waiting, 'manifest')} wait",
+        and f"the limit of {counted(limit, 'service')} is reached: {counted(requests.waiting, 'manifest')} waiting",
         requests.refused and f"refused, to be tried again: {'; '.join(requests.refused[:_NAMED])}",
         more > 0 and f"and {more:,} more",
     )

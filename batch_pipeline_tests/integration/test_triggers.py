@@ -1,7 +1,6 @@
 """A sensor under the real daemon and run queue, which are killed again and again: one service for each manifest.
 
-`MANIFESTS` in the environment says how many manifests are dropped, 12 unless told. The long form is `MANIFESTS=500`,
-which takes about an hour on two cores.
+`MANIFESTS` in the environment says how many manifests are dropped, 8 unless told. The long form is `MANIFESTS=500`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from batch_pipeline_tests.places import CONFIG, Place
 
 pytestmark = pytest.mark.executor
 
-MANIFESTS = int(os.environ.get("MANIFESTS", "12"))
+MANIFESTS = int(os.environ.get("MANIFESTS", "8"))
 KILLS = max(2, MANIFESTS // 50)
 
 LOCATION_FILE = """

@@ -110,7 +110,7 @@ def test_a_service_at_work_runs_again_once_it_has_ended(sensor, place):
     deploy(sensor, "tuesday")
     sensor.tick()
     push(place, "iris:1.1.0")
-    assert "1 service run again once they have ended" in sensor.tick().message
+    assert "at work, to run again afterwards: 1 service" in sensor.tick().message
     assert [each.partition_names for each in backfills(sensor)] == [["tuesday"]]
     sensor.tick()
     assert len(backfills(sensor)) == 1

@@ -159,7 +159,7 @@ def test_the_rest_waits_where_the_limit_of_services_is_reached(instance, sensor,
     assert len(first) == 2
     full = sensor.tick()
     assert full.runs == []
-    assert "the limit of 2 services is reached, so 1 manifest wait" in full.message
+    assert "the limit of 2 services is reached: 1 manifest waiting" in full.message
     services.delete_service(instance, f"reviews/{first[0]}")
     last = sensor.tick().names
     assert len(last) == 1
