@@ -24,7 +24,7 @@ from batch_pipeline.orchestration.declaration import GROUP, Declaration
 from batch_pipeline.orchestration.declaration_check import check_declaration
 from batch_pipeline.orchestration.executor import local_executor
 from batch_pipeline.orchestration.factory import declare
-from batch_pipeline.orchestration.names import SERVICE
+from batch_pipeline.orchestration.names import RESERVED
 from batch_pipeline.orchestration.resources import resources_of
 from batch_pipeline.settings import Settings
 from batch_pipeline.triggers.settings import Trigger
@@ -33,6 +33,7 @@ _Template = Annotated[str, Field(pattern=r"^\s*\{\{[\s\S]*\}\}\s*$")]
 _NARROWED: dict[str, Any] = {
     "service": ServiceTemplateModel,
     "triggers": list[TriggerModel],
+    "deps": list[str],
     "freshness_policy": _Template,
     "automation_condition": _Template,
     "executor": _Template,
@@ -202,8 +203,8 @@ def _schema() -> type[BaseModel]:
 def _name(given: str | None, context: dg.ComponentLoadContext) -> str:
     """The name that was given, or else the folder's. Raises `InvalidParameters`."""
     name = given or re.sub(r"[^A-Za-z0-9_]", "_", context.component_path.file_path.name)
-    if name == SERVICE:
-        what = f"is {name}, which the services of the Launchpad have; another is expected"
+    if name in RESERVED:
+        what = f"is {name}, which something else is called; another is expected"
     elif not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,39}", name):
         what = f"is {name!r}; a letter is expected, and up to 39 letters, digits and _ after it"
     else:

@@ -81,8 +81,8 @@ def service_assets(
             OUTPUT_MANIFEST: {keys[INFERENCE_RESULTS]},
         },
         partitions_def=declaration.partitions,
-        # A service may use any version, whether that was looked at or not.
-        partition_mappings={"model": dg.AllPartitionMapping()},
+        # A service may use any version of the model, and reads whatever its upstream assets have made.
+        partition_mappings={name: dg.AllPartitionMapping() for name in (*upstream, "model")},
         group_name=declaration.group,
         descriptions_by_output_name=_DESCRIPTIONS,
         check_specs=check_specs(declaration),

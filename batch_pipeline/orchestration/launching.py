@@ -18,7 +18,7 @@ from batch_pipeline.orchestration.admission import (
     refuse_if_busy,
 )
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
-from batch_pipeline.orchestration.config import from_run_config, to_run_config
+from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.here import execute_here
 from batch_pipeline.orchestration.holders import end_dead_runs
@@ -26,7 +26,7 @@ from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_OVERWRITE
 from batch_pipeline.orchestration.resources import DeploymentResource
-from batch_pipeline.orchestration.runs import latest_run
+from batch_pipeline.orchestration.runs import latest_run, recorded_config
 from batch_pipeline.orchestration.states import State, state_of
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters, generate_name
@@ -119,7 +119,7 @@ def relaunch(
     _check_queue(instance, wait=wait)
     end_dead_runs(instance)
     refuse_if_busy(instance, service.declaration, service.partition)
-    like = (service.declaration, _described(run, service.declaration, parameters.description))
+    like = (service.declaration, as_recorded(instance, service, run))
     again = create_run(instance, parameters, ProcessIdentity.current() if wait else None, like=like)
     return _start(
         instance,
@@ -132,12 +132,12 @@ def relaunch(
     )
 
 
-def _described(run: DagsterRun, declaration: str, description: str) -> DagsterRun:
-    """The run as if it had been launched with the description that was edited since."""
-    if TAG_DESCRIPTION not in run.tags:
-        return run
-    config = {**(from_run_config(run.run_config, declaration) or {}), "description": description}
-    return run._replace(run_config=to_run_config(config, declaration))
+def as_recorded(instance: dg.DagsterInstance, service: ServiceId, run: DagsterRun) -> DagsterRun:
+    """The run as if it had been given what its service was last given, its description as edited since."""
+    config = recorded_config(instance, service.declaration, service.partition) or {}
+    if TAG_DESCRIPTION in run.tags:
+        config = {**config, "description": run.tags[TAG_DESCRIPTION]}
+    return run._replace(run_config=to_run_config(config, service.declaration) if config else {})
 
 
 def _check_queue(instance: dg.DagsterInstance, *, wait: bool) -> None:

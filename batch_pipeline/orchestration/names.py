@@ -4,6 +4,11 @@ SERVICE = "batch_service"
 """The declaration of the services that the Launchpad and the command line deploy: its graph's op and its set of
 partitions, one of which is one service."""
 
+RESERVED = frozenset(
+    {SERVICE, "service", "model", "model_version"} | {"ingest_manifest", "map_columns", "fan_out", "write_manifests"}
+)
+"""What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
+
 JOB = "deploy_service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
 

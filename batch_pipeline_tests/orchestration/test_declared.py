@@ -20,7 +20,7 @@ from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.identity import find_service
-from batch_pipeline.orchestration.launching import launch, relaunch
+from batch_pipeline.orchestration.launching import as_recorded, launch, relaunch
 
 
 @pytest.fixture
@@ -186,3 +186,22 @@ def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, tem
             place.parameters(**config, name="monday"),
             wait=True,
         )
+
+
+def test_what_a_service_was_given_stays_when_a_later_run_was_given_nothing(instance, place, template, monkeypatch):
+    assets = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    given = to_run_config({"node_count": 2, "description": "two nodes"}, "reviews")
+    for config in (given, {}):
+        assert assets.execute_in_process(instance=instance, partition_key="monday", run_config=config).success
+    ours, run = find_service(instance, "monday"), next(iter(instance.get_runs()))
+    again = as_recorded(instance, ours, run).run_config
+    assert again == given
+
+
+def test_upstream_assets_may_have_partitions_of_their_own(place, template):
+    @dg.asset(partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
+    def exported() -> None: ...
+
+    ours = Declaration("reviews", template, deps=(exported.key,))
+    dg.Definitions.validate_loadable(dg.Definitions.merge(definitions(ours), dg.Definitions(assets=[exported])))
