@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
@@ -71,15 +73,16 @@ def create_run(
     parameters: ServiceParameters,
     holder: ProcessIdentity | None = None,
     *,
-    like: tuple[str, DagsterRun] | None = None,
+    declaration: str = SERVICE,
+    origin: JobOrigin | None = None,
+    run_config: Mapping[str, Any] | None = None,
 ) -> DagsterRun:
     """A new run of the service named in the parameters, not started. `holder` is the process that will execute it.
 
-    `like` names a declaration and an earlier run of its service: what that run left to the template, this one does too.
+    `origin` is that of the declaration's job, by default our own; `run_config` gives the parameters, by default all.
     """
-    declaration, earlier = like or (SERVICE, None)
-    origin = JobOrigin.of(earlier, declaration) if earlier is not None else JobOrigin.own()
-    run_config = earlier.run_config if earlier is not None else to_run_config(parameters.to_config())
+    origin = origin or JobOrigin.own()
+    run_config = to_run_config(parameters.to_config(), declaration) if run_config is None else run_config
     run_id = make_new_run_id()
     # Whoever waits for a run sees it end: no daemon is to take it up where that process was killed.
     held = {**holder_tag(holder, run_id), MAX_RETRIES: "0"} if holder is not None else {}

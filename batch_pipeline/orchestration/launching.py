@@ -85,11 +85,10 @@ def launch(
     end_dead_runs(instance)
     parameters, is_new = _admitted(parameters, instance, deployment, overwrite=overwrite)
     # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.
-    run = create_run(instance, parameters, ProcessIdentity.current() if wait else None)
+    origin = JobOrigin.own()
+    run = create_run(instance, parameters, ProcessIdentity.current() if wait else None, origin=origin)
     instance.add_dynamic_partitions(SERVICE, [parameters.name or ""])
-    launched = _start(
-        instance, JobOrigin.own(), run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress
-    )
+    launched = _start(instance, origin, run, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
     if launched.refused and is_new:
         # It lost a race for its name or its output folder: there is no such service.
         _forget(instance, launched)
@@ -114,30 +113,29 @@ def relaunch(
 ) -> Launched:
     """Deploy a declared service again as `run` did, from the code location that declares it. Raises `Refused`.
 
-    What `run` left to the template is filled in anew, by the template as it is now.
+    What the service was never given is filled in anew, by the template as it is now.
     """
     _check_queue(instance, wait=wait)
     end_dead_runs(instance)
     refuse_if_busy(instance, service.declaration, service.partition)
-    like = (service.declaration, as_recorded(instance, service, run))
-    again = create_run(instance, parameters, ProcessIdentity.current() if wait else None, like=like)
-    return _start(
+    origin = JobOrigin.of(run, service.declaration)
+    again = create_run(
         instance,
-        JobOrigin.of(run, service.declaration),
-        again,
         parameters,
-        wait=wait,
-        overwrite=overwrite,
-        on_progress=on_progress,
+        ProcessIdentity.current() if wait else None,
+        declaration=service.declaration,
+        origin=origin,
+        run_config=recorded_run_config(instance, service, run),
     )
+    return _start(instance, origin, again, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
 
 
-def as_recorded(instance: dg.DagsterInstance, service: ServiceId, run: DagsterRun) -> DagsterRun:
-    """The run as if it had been given what its service was last given, its description as edited since."""
+def recorded_run_config(instance: dg.DagsterInstance, service: ServiceId, run: DagsterRun) -> dict[str, Any]:
+    """What the service was last given, its description as edited since; empty where all is left to the template."""
     config = recorded_config(instance, service.declaration, service.partition) or {}
     if TAG_DESCRIPTION in run.tags:
         config = {**config, "description": run.tags[TAG_DESCRIPTION]}
-    return run._replace(run_config=to_run_config(config, service.declaration) if config else {})
+    return to_run_config(config, service.declaration) if config else {}
 
 
 def _check_queue(instance: dg.DagsterInstance, *, wait: bool) -> None:

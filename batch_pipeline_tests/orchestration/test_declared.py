@@ -20,7 +20,7 @@ from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.identity import find_service
-from batch_pipeline.orchestration.launching import as_recorded, launch, relaunch
+from batch_pipeline.orchestration.launching import launch, recorded_run_config, relaunch
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_what_a_service_was_given_stays_when_a_later_run_was_given_nothing(insta
     for config in (given, {}):
         assert assets.execute_in_process(instance=instance, partition_key="monday", run_config=config).success
     ours, run = find_service(instance, "monday"), next(iter(instance.get_runs()))
-    again = as_recorded(instance, ours, run).run_config
+    again = recorded_run_config(instance, ours, run)
     assert again == given
 
 
