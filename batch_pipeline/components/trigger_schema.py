@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batch_pipeline.components.rendering import rendered
 from batch_pipeline.triggers.settings import (
+    LEAST,
     ManifestTrigger,
     ModelTrigger,
     NewFilesTrigger,
@@ -20,7 +21,9 @@ from batch_pipeline.triggers.settings import (
 StatePath = Annotated[
     str | None, Field(description="The folder where it remembers what it took; by default beside the outputs.")
 ]
-Interval = Annotated[int, Field(ge=1, description="The least number of seconds between two looks.")]
+Interval = Annotated[
+    int, Field(ge=LEAST["interval_seconds"], description="The least number of seconds between two looks.")
+]
 
 
 def _one_of(description: str) -> Any:
@@ -41,9 +44,11 @@ class ManifestsModel(_Strict):
 
 
 class _Gathering(_Strict):
-    settle_seconds: float = Field(default=60.0, ge=0, description="Files are gathered once none has come this long, …")
-    max_files: int = Field(default=10_000, ge=1, description="… or there are so many, …")
-    max_bytes: int | None = Field(default=None, ge=1, description="… or they have so many bytes.")
+    settle_seconds: float = Field(
+        default=60.0, ge=LEAST["settle_seconds"], description="Files are gathered once none has come this long, …"
+    )
+    max_files: int = Field(default=10_000, ge=LEAST["max_files"], description="… or there are so many, …")
+    max_bytes: int | None = Field(default=None, ge=LEAST["max_bytes"], description="… or they have so many bytes.")
     pattern: str = Field(default="*", description="Which file names count, as in a shell.")
     manifests_path: str | None = Field(
         default=None, description="The folder where the manifests are written; by default beside the outputs."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator
 from zoneinfo import available_timezones
 
@@ -10,9 +10,9 @@ from dagster._utils.schedules import is_valid_cron_schedule
 
 from batch_pipeline.errors import BatchPipelineError, InvalidLocation, InvalidParameters, Problem
 from batch_pipeline.orchestration.declaration import Declaration
-from batch_pipeline.orchestration.watches import Places, named, places_of
+from batch_pipeline.orchestration.watches import DataTrigger, Places, named, places_of
 from batch_pipeline.settings import Settings
-from batch_pipeline.triggers.settings import ModelTrigger, NotificationTrigger, ScheduleTrigger
+from batch_pipeline.triggers.settings import LEAST, ModelTrigger, NotificationTrigger, ScheduleTrigger, Trigger
 
 
 def check_declaration(declaration: Declaration, settings: Settings) -> None:
@@ -55,9 +55,12 @@ def _of_template(declaration: Declaration, settings: Settings) -> Iterator[Probl
 
 
 def _of_triggers(declaration: Declaration, settings: Settings) -> Iterator[Problem]:
-    folders: list[Places] = []
+    from batch_pipeline.orchestration.among_triggers import among
+
+    found: list[tuple[int, DataTrigger, Places]] = []
     for number, (kind, trigger) in enumerate(named(declaration.triggers)):
         where = f"triggers.{number}"
+        yield from _of_numbers(trigger, where)
         try:
             if isinstance(trigger, ScheduleTrigger):
                 check_schedule(trigger, where)
@@ -65,15 +68,22 @@ def _of_triggers(declaration: Declaration, settings: Settings) -> Iterator[Probl
                 yield from _of_model(declaration, where, again=kind != ModelTrigger.kind)
             elif declaration.template is not None:
                 places = places_of(
-                    trigger, declaration.name, kind, declaration.template, allow_local=settings.allow_local_files
+                    trigger, declaration.name, declaration.template, allow_local=settings.allow_local_files
                 )
-                folders.append(places)
+                found.append((number, trigger, places))
                 yield from _of_places(declaration, trigger, places, where, settings)
         except InvalidParameters as error:
             yield from error.problems
         except BatchPipelineError as error:
             yield Problem(where, error.message)
-    yield from _shared(folders)
+    yield from among(found)
+
+
+def _of_numbers(trigger: Trigger, where: str) -> Iterator[Problem]:
+    for name, least in LEAST.items():
+        value = getattr(trigger, name, None)
+        if value is not None and not least <= value < math.inf:
+            yield Problem(f"{where}.{name}", f"is {value!r}; a number of at least {least} is expected")
 
 
 def _of_model(declaration: Declaration, where: str, *, again: bool) -> Iterator[Problem]:
@@ -99,10 +109,8 @@ def _of_places(
             f"is {trigger.queue_url!r}; the address of a queue is expected: https://sqs.<region>.amazonaws.com/…/<name>"
         )
         yield Problem(f"{where}.queue_url", what)
-    if places.watched is None:
-        if not places.outputs.key:
-            yield Problem(f"{where}.path", "must name a folder, since the output folders are all over their bucket")
-        return
+    if places.watched is None and not places.outputs.key:
+        yield Problem(f"{where}.path", "must name a folder, since the output folders are all over their bucket")
     output = ServiceTemplate(declaration.template or {}).output_path
     try:
         check_apart(
@@ -116,10 +124,3 @@ def _of_places(
         yield Problem("output_path", error.message)
     except InvalidParameters as error:
         yield from (Problem(problem.where or where, problem.what) for problem in error.problems)
-
-
-def _shared(folders: list[Places]) -> Iterator[Problem]:
-    used = Counter(folder for places in folders for folder in (places.state, places.manifests) if folder is not None)
-    for folder, count in used.items():
-        if count > 1:
-            yield Problem("triggers", f"{count} of them keep their state or manifests in {folder}: each needs its own")

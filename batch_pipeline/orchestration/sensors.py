@@ -42,7 +42,7 @@ def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:
 def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger) -> dg.SensorDefinition:
     def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, kind, trigger, deployment.get())
+            return _tick(context, declaration, trigger, deployment.get())
 
     return dg.SensorDefinition(
         name=f"{declaration.name}_{kind}",
@@ -57,10 +57,10 @@ def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger)
 
 
 def _tick(
-    context: dg.SensorEvaluationContext, declaration: Declaration, kind: str, trigger: DataTrigger, ours: "Deployment"
+    context: dg.SensorEvaluationContext, declaration: Declaration, trigger: DataTrigger, ours: "Deployment"
 ) -> dg.SensorResult:
     existing = Existing(context.instance, declaration.name)
-    look, requests = _look(Position.read(context.cursor), existing, declaration, kind, trigger, ours)
+    look, requests = _look(Position.read(context.cursor), existing, declaration, trigger, ours)
     message = _message(look, requests, ours.settings.max_services)
     context.log.info(message)
     if requests.refused and not requests.runs:
@@ -79,14 +79,13 @@ def _look(
     position: Position,
     existing: Existing,
     declaration: Declaration,
-    kind: str,
     trigger: DataTrigger,
     ours: "Deployment",
 ) -> "tuple[Look, Requests]":
     """Look for as many as there may be runs; for more where those that are refused stand before the others."""
     most = MOST
     while True:
-        watch = watch_of(trigger, declaration.name, kind, declaration.template or {}, ours, most)
+        watch = watch_of(trigger, declaration.name, declaration.template or {}, ours, most)
         look = watch.look(position.watch, lambda keys: existing.requested(position, keys))
         requests = requests_for(look.arrivals, declaration, existing, ours.settings)
         held_up = requests.refused and len(look.arrivals) >= most and len(requests.runs) < MOST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ DataTrigger = ManifestTrigger | NewFilesTrigger | NotificationTrigger
 def named(triggers: Sequence[Trigger]) -> Iterator[tuple[str, Trigger]]:
     """Each trigger with its kind, and a number from the second of a kind on: what tells them apart in one declaration.
 
-    The order of a declaration's triggers of one kind is therefore part of their names.
+    The order of a declaration's triggers of one kind is therefore part of the names of sensors, but of no folder.
     """
     seen: Counter[str] = Counter()
     for trigger in triggers:
@@ -41,12 +42,10 @@ class Places:
     """Holds the output folders of all services."""
 
 
-def places_of(
-    trigger: DataTrigger, declaration: str, kind: str, template: Mapping[str, Any], *, allow_local: bool
-) -> Places:
+def places_of(trigger: DataTrigger, declaration: str, template: Mapping[str, Any], *, allow_local: bool) -> Places:
     """Raises `InvalidLocation`, and `InvalidParameters` where the template's output path leaves no room for state.
 
-    `kind` is the trigger's name within its declaration, as `named` has it.
+    The folders are named after what is watched, so that a trigger finds its own wherever it stands in the declaration.
     """
     from batch_pipeline.triggers.template import ServiceTemplate
 
@@ -54,25 +53,26 @@ def places_of(
         return parse_folder(text, allow_local=allow_local, what=what)
 
     beside = ServiceTemplate(template).state_folder
-    own = folder(trigger.state_path or f"{beside}{declaration}/{kind}/", "state_path")
     watched = folder(trigger.path, "path") if trigger.path is not None else None
+    ours = f"{beside}{declaration}/{trigger.kind}-{_digest(trigger, watched)}/"
+    own = folder(trigger.state_path or ours, "state_path")
     outputs = folder(beside.removesuffix("_triggers/"), "output_path")
     if isinstance(trigger, ManifestTrigger):
         return Places(watched, own, None, outputs)
     if trigger.manifests_path is not None:
         return Places(watched, own, folder(trigger.manifests_path, "manifests_path"), outputs)
-    return Places(watched, own, folder(f"{beside}{declaration}/{kind}/manifests/", "manifests_path"), outputs)
+    return Places(watched, own, folder(f"{ours}manifests/", "manifests_path"), outputs)
 
 
 def watch_of(
-    trigger: DataTrigger, declaration: str, kind: str, template: Mapping[str, Any], deployment: Deployment, most: int
+    trigger: DataTrigger, declaration: str, template: Mapping[str, Any], deployment: Deployment, most: int
 ) -> Watch:
     """The watch of a trigger, which hands out at most `most` arrivals a look. Raises as `places_of`."""
     from batch_pipeline.triggers.manifests import ManifestWatch
     from batch_pipeline.triggers.new_files import NewFilesWatch
     from batch_pipeline.triggers.notifications import NotificationWatch
 
-    places = places_of(trigger, declaration, kind, template, allow_local=deployment.settings.allow_local_files)
+    places = places_of(trigger, declaration, template, allow_local=deployment.settings.allow_local_files)
     if isinstance(trigger, ManifestTrigger):
         return ManifestWatch(deployment.storage, _some(places.watched), places.state, most)
     gathering: dict[str, Any] = {
@@ -91,6 +91,12 @@ def watch_of(
     # Where a folder is watched, it is known to be apart from the outputs.
     outputs = (places.outputs,) if places.watched is None else ()
     return NotificationWatch(queue_url=trigger.queue_url, folder=places.watched, outputs=outputs, **gathering)
+
+
+def _digest(trigger: DataTrigger, watched: Location | None) -> str:
+    """8 hex digits that stand for what a trigger watches."""
+    queue = trigger.queue_url if isinstance(trigger, NotificationTrigger) else ""
+    return hashlib.sha256(f"{queue}{watched or ''}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _some(folder: Location | None) -> Location:

@@ -20,7 +20,7 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(name|stem|time|etag8)\}")
 
 
 def check_apart(
-    watched: Location,
+    watched: Location | None,
     output_path: str,
     *,
     state: Location,
@@ -29,18 +29,18 @@ def check_apart(
 ) -> None:
     """Raises InvalidParameters naming both places wherever something written could be found as input.
 
-    `watched`: the folder a trigger watches. `output_path`: the template of the services' output folders. `state` and
-    `manifests`: where the trigger keeps its state and writes the manifests it gathers.
+    `watched`: the folder a trigger watches, None where that is not known. `output_path`: the template of the services'
+    output folders. `state` and `manifests`: where the trigger keeps its state and writes the manifests it gathers.
     """
     found = []
-    if may_overlap(output_path, watched, allow_local=allow_local):
+    if watched is not None and may_overlap(output_path, watched, allow_local=allow_local):
         what = f"{output_path} and the watched folder {watched} must be apart: results would become inputs"
         found.append(Problem("output_path", what))
     own = {"state folder": state, "manifests folder": manifests}
     for name, folder in own.items():
         if folder is None:
             continue
-        if _contains(folder, watched) or _contains(watched, folder):
+        if watched is not None and overlap(folder, watched):
             found.append(Problem("", f"the {name} {folder} and the watched folder {watched} must be apart"))
         if may_overlap(output_path, folder, allow_local=allow_local):
             what = f"{output_path} and the {name} {folder} must be apart: an output folder must be empty"
@@ -65,9 +65,10 @@ def may_overlap(template: str, folder: Location, *, allow_local: bool = False) -
     return all(re.fullmatch(_pattern(one), other, re.DOTALL) for one, other in zip(ours, theirs, strict=False))
 
 
-def _contains(outer: Location, inner: Location) -> bool:
-    same_store = (outer.scheme, outer.bucket) == (inner.scheme, inner.bucket)
-    return same_store and _segments(inner)[: len(_segments(outer))] == _segments(outer)
+def overlap(one: Location, other: Location) -> bool:
+    """Whether one of two folders lies in the other, or is it."""
+    same_store = (one.scheme, one.bucket) == (other.scheme, other.bucket)
+    return same_store and all(ours == theirs for ours, theirs in zip(_segments(one), _segments(other), strict=False))
 
 
 def _segments(folder: Location) -> list[str]:

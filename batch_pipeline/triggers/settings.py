@@ -5,26 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+LEAST = {"interval_seconds": 1, "settle_seconds": 0, "max_files": 1, "max_bytes": 1}
+"""The least that a number of a trigger may be."""
 
-@dataclass(frozen=True)
-class ManifestTrigger:
-    """Each new or rewritten `*.manifest` under `path` is a service."""
 
-    path: str
-    """The folder that is watched."""
+@dataclass(frozen=True, kw_only=True)
+class _Watching:
     state_path: str | None = None
     """Where it remembers what it took; None is beside the outputs."""
     interval_seconds: int = 30
 
-    kind: ClassVar[str] = "manifests"
     brings_input: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
-class NewFilesTrigger:
-    """New objects under `path` are gathered into a manifest, which is a service."""
-
-    path: str
+@dataclass(frozen=True, kw_only=True)
+class _Gathering(_Watching):
     settle_seconds: float = 60.0
     """They are gathered once none has come for this long, …"""
     max_files: int = 10_000
@@ -35,30 +30,36 @@ class NewFilesTrigger:
     """Which file names count, as in a shell."""
     manifests_path: str | None = None
     """Where the manifests are written; None is beside the outputs."""
-    state_path: str | None = None
-    interval_seconds: int = 30
-
-    kind: ClassVar[str] = "new_files"
-    brings_input: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class NotificationTrigger:
+class ManifestTrigger(_Watching):
+    """Each new or rewritten `*.manifest` under `path` is a service."""
+
+    path: str
+    """The folder that is watched."""
+
+    kind: ClassVar[str] = "manifests"
+
+
+@dataclass(frozen=True)
+class NewFilesTrigger(_Gathering):
+    """New objects under `path` are gathered into a manifest, which is a service."""
+
+    path: str
+
+    kind: ClassVar[str] = "new_files"
+
+
+@dataclass(frozen=True)
+class NotificationTrigger(_Gathering):
     """The same from a queue of bucket notifications, for a bucket too large to list."""
 
     queue_url: str
     path: str | None = None
     """The folder whose objects count; None is every object that the queue tells of."""
-    settle_seconds: float = 60.0
-    max_files: int = 10_000
-    max_bytes: int | None = None
-    pattern: str = "*"
-    manifests_path: str | None = None
-    state_path: str | None = None
-    interval_seconds: int = 30
 
     kind: ClassVar[str] = "notifications"
-    brings_input: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

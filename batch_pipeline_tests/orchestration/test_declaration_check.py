@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from batch_pipeline.errors import InvalidParameters
@@ -41,6 +44,8 @@ def problems(template, *triggers) -> list[tuple[str, str]]:
         (TEMPLATE, (MANIFESTS,)),
         (TEMPLATE, (MANIFESTS, ManifestTrigger("s3://bucket/more/"), NewFilesTrigger("s3://bucket/new/"))),
         (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/new/"),)),
+        (TEMPLATE, (MANIFESTS, NewFilesTrigger("s3://bucket/orders/"))),
+        (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/a/"), NotificationTrigger(QUEUE + "-2", "s3://bucket/b/"))),
         ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE),)),
         ({**WITH_INPUT, "output_path": "s3://answers/{time}/"}, (ScheduleTrigger("0 6 * * *", "Europe/Berlin"),)),
         (FIXED, (ScheduleTrigger("@daily"),)),
@@ -69,10 +74,92 @@ def test_a_declaration_that_is_right(template, triggers):
         (TEMPLATE, (NotificationTrigger(QUEUE),), "triggers.0.path", "must name a folder"),
         (
             TEMPLATE,
-            (MANIFESTS, ManifestTrigger("s3://bucket/b/", state_path="s3://answers/_triggers/reviews/manifests/")),
-            "triggers",
-            "each needs its own",
+            (
+                replace(MANIFESTS, state_path="s3://mine/a/"),
+                ManifestTrigger("s3://bucket/b/", state_path="s3://mine/a/"),
+            ),
+            "triggers.1",
+            "s3://mine/a/, and triggers.0 in s3://mine/a/: each needs its own",
         ),
+        (
+            TEMPLATE,
+            (MANIFESTS, ScheduleTrigger("@daily"), ManifestTrigger("s3://bucket/orders/")),
+            "triggers.2",
+            "watches s3://bucket/orders/, and triggers.0 watches s3://bucket/orders/: each input would be taken twice",
+        ),
+        (
+            TEMPLATE,
+            (MANIFESTS, ManifestTrigger("s3://bucket/")),
+            "triggers.1",
+            "watches s3://bucket/, and triggers.0 watches s3://bucket/orders/",
+        ),
+        (
+            TEMPLATE,
+            (NewFilesTrigger("s3://bucket/new/"), NewFilesTrigger("obs://bucket/new/deep/", pattern="*.csv")),
+            "triggers.1",
+            "watches s3://bucket/new/deep/, and triggers.0 watches s3://bucket/new/",
+        ),
+        (
+            TEMPLATE,
+            (MANIFESTS, NotificationTrigger(QUEUE, "s3://bucket/")),
+            "triggers.1",
+            "watches s3://bucket/, and triggers.0 watches s3://bucket/orders/",
+        ),
+        (
+            TEMPLATE,
+            (NotificationTrigger(QUEUE, "s3://bucket/a/"), NotificationTrigger(QUEUE, "s3://bucket/b/")),
+            "triggers.1",
+            "reads the queue of triggers.0",
+        ),
+        (
+            TEMPLATE,
+            (MANIFESTS, NewFilesTrigger("s3://bucket/new/", manifests_path="s3://bucket/orders/gathered/")),
+            "triggers.1",
+            "in s3://bucket/orders/gathered/, and triggers.0 watches s3://bucket/orders/",
+        ),
+        (
+            TEMPLATE,
+            (replace(MANIFESTS, state_path="s3://bucket/new/state/"), NewFilesTrigger("s3://bucket/new/")),
+            "triggers.1",
+            "watches s3://bucket/new/, and triggers.0 keeps its state or manifests in s3://bucket/new/state/",
+        ),
+        (
+            TEMPLATE,
+            (NotificationTrigger(QUEUE, state_path="s3://mine/a/", manifests_path="s3://mine/a/"),),
+            "triggers.0",
+            "must be two, not both s3://mine/a/",
+        ),
+        (
+            TEMPLATE,
+            (replace(MANIFESTS, interval_seconds=0),),
+            "triggers.0.interval_seconds",
+            "is 0; a number of at least 1",
+        ),
+        (
+            TEMPLATE,
+            (NewFilesTrigger("s3://bucket/n/", max_files=0),),
+            "triggers.0.max_files",
+            "is 0; a number of at least 1",
+        ),
+        (
+            TEMPLATE,
+            (NewFilesTrigger("s3://bucket/n/", max_bytes=0),),
+            "triggers.0.max_bytes",
+            "is 0; a number of at least 1",
+        ),
+        (
+            TEMPLATE,
+            (MANIFESTS, NotificationTrigger(QUEUE, "s3://bucket/n/", settle_seconds=-1)),
+            "triggers.1.settle_seconds",
+            "is -1; a number of at least 0",
+        ),
+        (
+            TEMPLATE,
+            (NewFilesTrigger("s3://bucket/n/", settle_seconds=math.nan),),
+            "triggers.0.settle_seconds",
+            "is nan",
+        ),
+        ({**WITH_INPUT, "if_changed": "overwrite"}, (ModelTrigger(-1),), "triggers.0.interval_seconds", "is -1"),
         (FIXED, (ScheduleTrigger("daily"),), "triggers.0.cron", "'daily' is no cron schedule"),
         (FIXED, (ScheduleTrigger("0 6 * * *", "Mars"),), "triggers.0.timezone", "'Mars' is no time zone"),
         (WITH_INPUT, (ModelTrigger(),), "if_changed", "must be overwrite"),
