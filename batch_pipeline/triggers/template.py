@@ -20,6 +20,8 @@ _ILLEGAL = re.compile(r"[^A-Za-z0-9_\-\u4e00-\u9fff]")
 _NOT_IN_DESCRIPTIONS = re.compile("[!<>=&\"']")
 _MAX_NAME, _MAX_DESCRIPTION = 64, 100
 _BRACES = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
+_NO_FOLDERS = ("", ".", "..")
+"""Stems of which a path would lead elsewhere than to a folder of their own."""
 _SAMPLE_INPUT = "s3://what-a-trigger-found/sample.manifest"
 
 
@@ -52,7 +54,8 @@ class Occasion:
         """What stands for a placeholder, None where this occasion does not say."""
         if placeholder == "time":
             return f"{self.time.astimezone(UTC):%Y%m%dT%H%M%SZ}" if self.time else None
-        return {"name": self.name, "stem": self.stem, "etag8": self.etag8}[placeholder]
+        stem = "service" if self.stem in _NO_FOLDERS else self.stem
+        return {"name": self.name, "stem": stem, "etag8": self.etag8}[placeholder]
 
 
 @dataclass(frozen=True)

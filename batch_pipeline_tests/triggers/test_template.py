@@ -90,6 +90,12 @@ def test_placeholders() -> None:
     assert ServiceTemplate({"model": "iris", "node_count": 1}).placeholders == frozenset()
 
 
+@pytest.mark.parametrize("stem", ["", ".", ".."])
+def test_no_stem_leads_out_of_its_folder(stem: str) -> None:
+    made = template(output_path="s3://out/{stem}/{etag8}/").expand(Occasion("x-0123abcd", stem, etag8="0123abcd"))
+    assert made["output_path"] == "s3://out/service/0123abcd/"
+
+
 @pytest.mark.parametrize("changes", [{}, {"output_path": "s3://out/{stem}-{etag8}/"}, {"input_path": None}])
 def test_a_good_template(changes) -> None:
     template(**changes).check(Settings(), many=True, input_given=True)
