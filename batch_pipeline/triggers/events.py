@@ -6,7 +6,6 @@ Read are Amazon S3's own notifications (`Records`, which Huawei OBS, Ceph and Mi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
@@ -17,20 +16,17 @@ from batch_pipeline.errors import BatchPipelineError, InvalidLocation
 from batch_pipeline.locations import Location, parse_location
 
 _CREATED = "ObjectCreated:"
-_ETAG = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True)
 class ObjectEvent:
     """Something happened to an object: `created` (written or overwritten), or anything else.
 
-    `etag` is without quotes; it and `size` (bytes) are None where the notification does not say, or says nonsense.
+    Which version it was does not matter: the store is asked what is there by now.
     """
 
     location: Location
     created: bool
-    etag: str | None = None
-    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def _recorded(record: object) -> ObjectEvent:
     body = _member(record, "s3" if "s3" in record else "obs")
     found = _member(body, "object")
     created = name.removeprefix("s3:").startswith(_CREATED)
-    return _event(body, _decoded(found.get("key")), found, created=created, etag=found.get("eTag"))
+    return ObjectEvent(_location(_member(body, "bucket").get("name"), _decoded(found.get("key"))), created)
 
 
 def _bridged(message: dict[str, Any]) -> ObjectEvent:
@@ -109,19 +105,7 @@ def _bridged(message: dict[str, Any]) -> ObjectEvent:
     detail = _member(message, "detail")
     found = _member(detail, "object")
     created = message["detail-type"] == "Object Created"
-    return _event(detail, found.get("key"), found, created=created, etag=found.get("etag"))
-
-
-def _event(body: dict[str, Any], key: object, found: dict[str, Any], *, created: bool, etag: object) -> ObjectEvent:
-    location = _location(_member(body, "bucket").get("name"), key)
-    bare = etag.strip('"') if isinstance(etag, str) else ""
-    size = found.get("size")
-    return ObjectEvent(
-        location,
-        created,
-        bare if _ETAG.fullmatch(bare) else None,
-        size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-    )
+    return ObjectEvent(_location(_member(detail, "bucket").get("name"), found.get("key")), created)
 
 
 def _location(bucket: object, key: object) -> Location:

@@ -86,10 +86,11 @@ class Intake:
         return [info for info in found if info is not None]
 
     def _version(self, event: ObjectEvent) -> ObjectInfo | None:
-        """The version that an event tells of, or that is there by now; None where the object is gone."""
-        told = self._told(event)
-        if told is not None:
-            return told
+        """The version that is there by now, None where the object is gone.
+
+        The store is asked even of what the event says: it may be of a version that was overwritten since, as events
+        come late and in any order, and what a service reads is the object as it is.
+        """
         try:
             return self._storage.head(event.location)
         except ObjectNotFound:
@@ -99,18 +100,6 @@ class Intake:
         except StorageFailed as error:
             self.failures += not isinstance(error, AccessDenied)
             raise _LeftAlone(error.message) from error
-
-    def _told(self, event: ObjectEvent) -> ObjectInfo | None:
-        """What the event says, where that is enough; else the store is to be asked.
-
-        So it is of a manifest, whose service reads it as it then is, and of a file that waits in another version:
-        events may come in any order.
-        """
-        if event.etag is None or event.size is None or event.location.name.endswith(SUFFIX):
-            return None
-        if self._places.get(event.location) not in (None, digest(event.location, event.etag)):
-            return None
-        return ObjectInfo(event.location, event.size, event.etag, self._now)
 
     def _check_bucket(self, location: Location) -> None:
         """Of an object in a bucket that it does not know, a store says the same as of one that was deleted."""
