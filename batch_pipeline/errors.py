@@ -132,6 +132,13 @@ class PreconditionFailed(StorageFailed):
     """The object is not (or no longer) what a conditional read or write named. Permanent."""
 
 
+# --- triggers ------------------------------------------------------------------------------------------------
+
+
+class StateFailed(BatchPipelineError):
+    """What a trigger remembers is damaged or gone, and nothing can be done without it that would be safe."""
+
+
 # --- the queue of notifications ------------------------------------------------------------------------------
 
 

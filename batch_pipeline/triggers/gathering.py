@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
 
-from batch_pipeline.errors import ObjectNotFound, PreconditionFailed
+from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StateFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.manifest import parse_line
 from batch_pipeline.triggers.looking import Arrival
@@ -66,32 +67,64 @@ class Gathered:
 class GatheredLog:
     """The manifests `<name>-<number>.manifest` in a folder. Each is a commit record: written once, never changed.
 
-    Who writes number n has read all before it, so that no two of them list the same version of a file.
+    Who writes number n has read all before it, so that no two of them list the same version of a file. A log that was
+    moved goes on in its new folder, where `<name>-earlier.json` says which numbers are in which others.
     """
 
     storage: Storage
     folder: Location
     name: str
 
-    def read(self, number: int) -> Iterator[Gathered]:
-        """The manifests from `number` on, in order."""
-        for some in self.windows(number):
-            yield from some
-
     def windows(self, number: int) -> Iterator[list[Gathered]]:
-        """The same, some at a time, which are read side by side: at most 32, or 64 MiB unless one alone has more."""
+        """The manifests from `number` on, in order, some at a time.
+
+        Those are read side by side: at most 32, or 64 MiB unless one alone has more.
+        """
         with ThreadPoolExecutor(_AT_ONCE, "manifests") as pool:
             for batch in cut(self._infos(number), _AT_ONCE, _BYTES_AT_ONCE):
                 yield list(pool.map(self._read, batch.files))
 
+    def go_on_from(self, before: GatheredLog, number: int) -> None:
+        """Notes that the manifests below `number` are in another folder, and wherever that one says."""
+        earlier = {**self._earlier(), **before._earlier(), before.folder: number}
+        record = [[place.bucket, place.key, place.scheme, end] for place, end in earlier.items()]
+        self.storage.write(self._record, orjson.dumps(record))
+
     def _infos(self, number: int) -> Iterator[ObjectInfo]:
+        parts = [
+            replace(self, folder=folder)._infos_here(number, end)
+            for folder, end in self._earlier().items()
+            if number < end and folder != self.folder
+        ]
+        return heapq.merge(*parts, self._infos_here(number), key=lambda info: info.location.name)
+
+    def _infos_here(self, number: int, end: int | None = None) -> Iterator[ObjectInfo]:
         # Just before the manifest of that number in the order of keys, whatever others have put here.
         before = self.folder.key + f"{self.name}-{number:0{_DIGITS}d}"
-        for info in self.storage.list(self.folder, start_after=before):
-            if not info.location.key.startswith(f"{self.folder.key}{self.name}-"):
-                return
-            if self._number(info.location) is not None:
-                yield info
+        try:
+            for info in self.storage.list(self.folder, start_after=before):
+                found = self._number(info.location)
+                beyond = not info.location.key.startswith(f"{self.folder.key}{self.name}-")
+                if beyond or (found is not None and end is not None and found >= end):
+                    return
+                if found is not None:
+                    yield info
+        except ObjectNotFound:
+            if end is None:
+                raise
+            # A bucket that is gone with what was in it.
+
+    def _earlier(self) -> dict[Location, int]:
+        """The folders of earlier manifests, each with the number below which they are."""
+        try:
+            data = self.storage.read(self._record)
+        except ObjectNotFound:
+            return {}
+        try:
+            return {Location(*place): int(end) for *place, end in orjson.loads(data)}
+        except (ValueError, TypeError):
+            what = "it should say where earlier manifests are; delete it if all of them are in its folder"
+            raise StateFailed(f"{self._record} is damaged: {what}") from None
 
     def append(self, number: int, files: Sequence[ObjectInfo]) -> Gathered | None:
         """Writes the manifest of that number; None where there is one already, which is then to be read."""
@@ -118,6 +151,10 @@ class GatheredLog:
         relative = location.key[len(self.folder.key) :]
         found = re.fullmatch(rf"{re.escape(self.name)}-(\d{{{_DIGITS}}}){re.escape(SUFFIX)}", relative, re.ASCII)
         return int(found[1]) if found else None
+
+    @property
+    def _record(self) -> Location:
+        return self.folder.child(f"{self.name}-earlier.json")
 
     def _place(self, number: int) -> Location:
         return self.folder.child(f"{self.name}-{number:0{_DIGITS}d}{SUFFIX}")

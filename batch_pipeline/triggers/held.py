@@ -5,18 +5,23 @@ It is one object in storage, replaced as a whole and only over the version that 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from batch_pipeline.errors import ObjectNotFound
+from batch_pipeline.errors import ObjectNotFound, StateFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.taken import digest
+
+_MOVED = "set `state_path` to the folder where it is now, or reset the cursor to begin anew"
+_ADVICE = "delete it; what is in hand is found again in the gathered manifests, and in messages as they come again"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,14 @@ class Kept:
 class Held:
     """All of it.
 
-    `number` is of the next manifest to be written. `files` (by digest, oldest first) are not gathered yet; `newest` is
+    `number` is of the next manifest to be written, and counts in the folder `log` (None where there is none yet).
+    `watched` is what the watch was of. `files` (by digest, oldest first) are not gathered yet; `newest` is
     when the last of them came, in seconds since 1970. `announced` is oldest first. `messages` are by their id.
     """
 
     number: int = 0
+    log: Location | None = None
+    watched: str = ""
     newest: float = 0.0
     files: dict[bytes, ObjectInfo] = field(default_factory=dict)
     announced: list[Announced] = field(default_factory=list)
@@ -91,28 +99,56 @@ class HeldFolder:
 
     storage: Storage
     folder: Location
+    watched: str
+    found: bool = False
+    """Whether there was something to go on from."""
+    moved_from: Location | None = None
+    """The other folder that it was found in."""
+    _gone: bool = False
     _data: bytes | None = None
     _version: str | None = None
 
-    def load(self) -> Held:
-        """What is in hand; nothing where there is no such object."""
+    def recall(self, text: str | None) -> Held:
+        """What is in hand: of this watch in the cursor's folder, or beside it if that is another's; else what is here.
+
+        Raises StateFailed where it can't be read, or is gone from the cursor's folder and not here.
+        """
+        here = self.load()
+        cursor = Cursor.read(text or "")
+        held = self._elsewhere(cursor.folder) if cursor and cursor.folder else None
+        if not (held or here) and cursor and cursor.folder and self._gone:
+            raise StateFailed(f"{cursor.folder}held.json, which the sensor's cursor names, is gone: {_MOVED}")
+        self.found = bool(held or here)
+        return replace(held or here or Held(), watched=self.watched)
+
+    def _elsewhere(self, folder: Location) -> Held | None:
+        for place in dict.fromkeys((folder, beside(folder, last_name(self.folder)))):
+            if place == self.folder:
+                return None
+            held = HeldFolder(self.storage, place, self.watched).load()
+            if held is not None and held.watched == self.watched:
+                self.moved_from = place
+                return held
+            self._gone = self._gone or (place == folder and held is None)
+        return None
+
+    def load(self) -> Held | None:
+        """What is in hand; None where there is no such object. Raises StateFailed where it can't be read."""
         try:
             with self.storage.open(self._place) as stream:
                 self._data, self._version = stream.read(), stream.etag
         except ObjectNotFound:
-            return Held()
-        return _decode(self._data)
+            return None
+        try:
+            return _decode(self._data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StateFailed(f"{self._place} is damaged ({' '.join(str(error).split())[:100]}): {_ADVICE}") from error
 
     def save(self, held: Held) -> None:
         """Replaces what was loaded. Raises PreconditionFailed where another look did so meanwhile."""
         data = _encode(held)
         if data != self._data:
             self.storage.write(self._place, data, if_absent=self._version is None, if_match=self._version)
-
-    @property
-    def found(self) -> bool:
-        """Whether there was something to load."""
-        return self._version is not None
 
     @property
     def _place(self) -> Location:
@@ -122,6 +158,8 @@ class HeldFolder:
 def _encode(held: Held) -> bytes:
     record = {
         "number": held.number,
+        "log": held.log and [held.log.bucket, held.log.key, held.log.scheme],
+        "watched": held.watched,
         "newest": held.newest,
         "files": [_written(info) for info in held.files.values()],
         "announced": [[_written(found.arrival), _hex(found.versions)] for found in held.announced],
@@ -134,8 +172,10 @@ def _decode(data: bytes) -> Held:
     record = orjson.loads(data)
     files = [_read(fields) for fields in record["files"]]
     return Held(
-        record["number"],
-        record["newest"],
+        operator.index(record["number"]),
+        Location(*record["log"]) if record.get("log") else None,
+        record.get("watched", ""),
+        float(record["newest"]),
         {digest(info.location, info.etag): info for info in files},
         [Announced(Arrival.of(_read(fields)), tuple(_bytes(versions))) for fields, versions in record["announced"]],
         {name: Kept(handle, set(_bytes(waits))) for name, handle, waits in record["messages"]},

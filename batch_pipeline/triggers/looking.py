@@ -17,6 +17,8 @@ Requested = Callable[[Sequence[str]], Collection[str]]
 """Which of these run keys already have a run on the instance."""
 
 LOST = "the cursor was lost, so all is looked at anew"
+OTHER = "the cursor is of another place, so all is looked at anew"
+RESET = "no cursor, as after a reset: all is looked at anew, and services deleted meanwhile are made again"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,19 @@ def without_run(arrivals: Sequence[Arrival], requested: Requested) -> list[Arriv
     """Those arrivals that have no run on the instance, in order."""
     done = frozenset(requested([arrival.run_key for arrival in arrivals])) if arrivals else frozenset()
     return [arrival for arrival in arrivals if arrival.run_key not in done]
+
+
+def passed_over(number: int) -> str:
+    """What is said of manifests that have no run, and never will; empty for none."""
+    return f"{counted(number, 'manifest')} passed over: deleted since" if number else ""
+
+
+def state_gone(folder: Location, manifests: Location) -> str:
+    """What is said where going on would take everything again."""
+    return (
+        f"the state folder {folder}, which the sensor's cursor names, is gone, and {manifests} has no manifests of it: "
+        "set `state_path` and `manifests_path` to where they are now, or reset the cursor to take all that is there"
+    )
 
 
 def by_age(info: ObjectInfo) -> tuple[datetime, str]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.looking import (
-    LOST,
     Arrival,
     Look,
     Nameable,
     Requested,
     by_age,
     counted,
+    passed_over,
     sentence,
     without_run,
 )
@@ -36,25 +36,28 @@ class ManifestWatch:
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
         """As Watch.look: the arrivals of the last look that got no run first, then new ones, oldest first."""
-        states = StateFolder(self.storage, self.state)
-        before = states.load(cursor)
-        if before is not None and cursor is not None:
-            states.clean(cursor)
-        comparison = Comparison(before.taken if before else Taken())
+        states = StateFolder(self.storage, self.state, self.folder.uri)
+        recalled = states.recall(cursor)
+        if recalled.name is not None:
+            states.clean(recalled.name)
+        before = recalled.state or State(Taken())
+        comparison = Comparison(before.taken)
         fresh = Nameable(comparison.fresh(self.storage.list(self.folder)), _is_manifest)
         candidates = heapq.nsmallest(max(_CANDIDATES, self.most), fresh, key=by_age)
         taken = comparison.still_there
-        handed_out = before.handed_out if before else ()
-        again = [one for one in without_run(handed_out, requested) if digest(one.location, one.etag) in taken]
+        no_run = without_run(before.handed_out, requested)
+        again = [one for one in no_run if digest(one.location, one.etag) in taken]
+        deleted = sum(not self.storage.exists(one.location) for one in no_run if one not in again)
         new, known = self._choose(candidates, self.most - len(again), requested)
         arrivals = (*again, *new)
         taken = taken.union(digest(one.location, one.etag) for one in (*new, *known))
-        cursor_now = states.save(State(taken, arrivals), cursor)
+        cursor_now = states.save(State(taken, arrivals), recalled.name)
         waiting = fresh.count - len(new) - len(known)
         message = sentence(
-            cursor is not None and before is None and LOST,
+            recalled.said,
             new and counted(len(new), "new manifest"),
             again and f"{counted(len(again), 'manifest')} again, which got no run",
+            passed_over(deleted),
             known and f"{counted(len(known), 'manifest')} with a run already",
             waiting and f"{waiting:,} more wait",
             fresh.unusable and f"{counted(fresh.unusable, 'manifest')} passed over: no location can name them",

@@ -8,31 +8,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
+from batch_pipeline.errors import StateFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.clock import store_time
 from batch_pipeline.triggers.gathering import Gathered, GatheredLog, cut
+from batch_pipeline.triggers.log_reader import LogReader
 from batch_pipeline.triggers.looking import (
-    LOST,
     Look,
     Nameable,
     Requested,
     by_age,
     counted,
+    passed_over,
     sentence,
+    state_gone,
     without_run,
 )
-from batch_pipeline.triggers.state import State, StateFolder
+from batch_pipeline.triggers.state import Recalled, State, StateFolder
 from batch_pipeline.triggers.taken import Comparison, Taken
 from batch_pipeline.triggers.template import SUFFIX
 
 _BEHIND = "manifests written before are still to be read, and nothing is gathered until then"
 _HELD = 100_000
 """How many files at most are gathered by one look, unless a single manifest may have more."""
-_READ = 500_000
-"""About how many lines of manifests that an earlier look wrote are read by one look."""
-_OPENING = 100
-"""What reading another manifest costs, in lines."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,18 @@ class NewFilesWatch:
     most: int = 20
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
-        """As Watch.look: first the arrivals that got no run, then manifests written by a look that was cut off."""
-        states = StateFolder(self.storage, self.state)
-        before = states.load(cursor)
-        if before is not None and cursor is not None:
-            states.clean(cursor)
-        lost = cursor is not None and before is None
-        gathering = _Gathering(self, before or State(Taken()), requested)
+        """As Watch.look: first the arrivals that got no run, then manifests written by a look that was cut off.
+
+        Raises StateFailed where what was taken can't be known.
+        """
+        states = StateFolder(self.storage, self.state, self.folder.uri)
+        recalled = states.recall(cursor)
+        if recalled.name is not None:
+            states.clean(recalled.name)
+        gathering = _Gathering(self, recalled, requested)
         found = gathering.gather() if gathering.catch_up() else _BEHIND
-        message = sentence(lost and LOST, gathering.said(), found)
-        return Look(tuple(gathering.arrivals), states.save(gathering.state, cursor), message)
+        message = sentence(recalled.said, gathering.said(), found)
+        return Look(tuple(gathering.arrivals), states.save(gathering.state, recalled.name), message)
 
     def takes(self, location: Location) -> bool:
         """Whether a file of that place is one to gather."""
@@ -79,50 +80,45 @@ class NewFilesWatch:
 class _Gathering:
     """One look of a NewFilesWatch, step by step: what is handed out, and what will be remembered."""
 
-    def __init__(self, watch: NewFilesWatch, before: State, requested: Requested) -> None:
+    def __init__(self, watch: NewFilesWatch, recalled: Recalled, requested: Requested) -> None:
         self._watch = watch
         self._requested = requested
+        before = recalled.state or State(Taken())
         self._log = GatheredLog(watch.storage, watch.manifests, watch.name)
+        self._reader = LogReader(self._log, before.log, before.number)
+        self._gone = recalled.gone
         self._taken = before.taken
-        self._number = before.number
-        stayed = (self._log.still(one) for one in without_run(before.handed_out, requested))
+        stayed = [self._log.still(one) for one in without_run(before.handed_out, requested)]
         self.arrivals = [one for one in stayed if one is not None]
         self._again = len(self.arrivals)
+        self._deleted = len(stayed) - self._again
         self._gathered = 0
 
     @property
     def state(self) -> State:
-        return State(self._taken, tuple(self.arrivals), self._number)
+        return State(self._taken, tuple(self.arrivals), self._reader.number, log=self._reader.folder)
 
     def said(self) -> str:
         new = len(self.arrivals) - self._again
         return sentence(
             new and f"{counted(new, 'new manifest')} of {counted(self._gathered, 'file')}",
             self._again and f"{counted(self._again, 'manifest')} again, which got no run",
+            passed_over(self._deleted),
         )
 
     def catch_up(self) -> bool:
         """Reads the manifests that exist and are not remembered; False where there are more than one look may take."""
         digests: list[bytes] = []
-        finished = self._read_into(digests)
+        for one, has_run in self._reader.unread(self._requested):
+            if not has_run:
+                if self._room <= 0:
+                    break
+                self._hand_out(one)
+            digests += one.files
         self._taken = self._taken.union(digests)
-        return finished
-
-    def _read_into(self, digests: list[bytes]) -> bool:
-        cost = 0
-        for some in self._log.windows(self._number):
-            if cost >= _READ:
-                return False
-            without = without_run([one.arrival for one in some], self._requested)
-            for one in some:
-                if one.arrival in without:
-                    if self._room <= 0:
-                        return False
-                    self._hand_out(one)
-                self._number = one.number + 1
-                digests += one.files
-                cost += len(one.files) + _OPENING
-        return True
+        if self._gone is not None and self._reader.number == 0:
+            raise StateFailed(state_gone(self._gone, self._watch.manifests))
+        return self._reader.finished
 
     def gather(self) -> str:
         """Writes manifests of the new files that are ready; says what is left."""
@@ -139,10 +135,10 @@ class _Gathering:
         for batch in cut(candidates, watch.max_files, watch.max_bytes):
             if self._room <= 0 or not (batch.full or everything):
                 break
-            written = self._log.append(self._number, batch.files)
+            written = self._log.append(self._reader.number, batch.files)
             if written is None:  # a look that was thought dead wrote it; the next one reads it
                 break
-            self._number += 1
+            self._reader.number += 1
             digests += written.files
             self._hand_out(written)
         self._taken = self._taken.union(digests)

@@ -12,10 +12,12 @@ from functools import cached_property
 from batch_pipeline.errors import PreconditionFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
+from batch_pipeline.triggers.cursor import Cursor
 from batch_pipeline.triggers.gathering import GatheredLog, cut
 from batch_pipeline.triggers.held import Announced, HeldFolder
 from batch_pipeline.triggers.intake import Intake
-from batch_pipeline.triggers.looking import Arrival, Look, Requested, counted, sentence, without_run
+from batch_pipeline.triggers.log_reader import LogReader
+from batch_pipeline.triggers.looking import Arrival, Look, Requested, counted, passed_over, sentence, without_run
 from batch_pipeline.triggers.queue import Message, Queue
 from batch_pipeline.triggers.recent import Recent
 from batch_pipeline.triggers.template import SUFFIX
@@ -27,9 +29,8 @@ _DELETED = 1000
 """How many messages one look deletes at most: several times what it receives."""
 _KEPT = 10_000
 """With so many messages waiting for a run no more are received; a queue lets 120,000 be in hand, some only 20,000."""
-_READ = 500_000
-"""How many lines of manifests that an earlier look wrote are read by one look, but for the last of them."""
 
+_OTHER = "another look is at work; what this one met is met again by a later one"
 _LOST = "what was in hand is lost, so the manifests gathered before are read anew, and messages come again"
 
 
@@ -65,18 +66,18 @@ class NotificationWatch:
     """The time in seconds since 1970."""
 
     def look(self, cursor: str | None, requested: Requested) -> Look:
-        """As Watch.look. What it needs to know is in the state folder; the cursor is the next manifest's number.
+        """As Watch.look. What it needs to know is in the state folder, which the cursor names; the rest is for people.
 
-        Raises QueueFailed where the queue fails.
+        Raises QueueFailed where the queue fails, StateFailed where what is in hand can't be found or read.
         """
         try:
-            looking = _Looking(self, requested)
+            looking = _Looking(self, cursor, requested)
             looking.look()
         except PreconditionFailed:
-            return Look((), cursor or "0", "another look is at work; what this one met is met again by a later one")
+            return Look((), cursor or str(Cursor("0", self.state)), _OTHER)
         lost = cursor is not None and not looking.remembered
         message = sentence(lost and _LOST, looking.said())
-        return Look(looking.arrivals, str(looking.number), message or "no new messages")
+        return Look(looking.arrivals, str(Cursor(str(looking.number), self.state)), message or "no new messages")
 
     def covers(self, location: Location) -> bool:
         """Whether an object of that place is this watch's business."""
@@ -92,6 +93,11 @@ class NotificationWatch:
         return Queue(self.storage.connection, self.queue_url, self.wait_seconds)
 
     @property
+    def watched(self) -> str:
+        """What tells this watch from others."""
+        return f"{self.queue_url} {self.folder.uri if self.folder else ''}"
+
+    @property
     def _never(self) -> tuple[Location, ...]:
         return (self.state, self.manifests, *self.outputs)
 
@@ -103,14 +109,15 @@ class _Looking:
     of it is deleted, a manifest is written before it is noted, and all is noted before it is handed out.
     """
 
-    def __init__(self, watch: NotificationWatch, requested: Requested) -> None:
+    def __init__(self, watch: NotificationWatch, cursor: str | None, requested: Requested) -> None:
         self._watch, self._requested = watch, requested
         self._now = datetime.fromtimestamp(watch.clock(), UTC)
         self._queue = watch.open_queue()
         self._log = GatheredLog(watch.storage, watch.manifests, watch.name)
-        self._recent = Recent(watch.storage, watch.state.child("taken/"), self._now)
-        self._folder = HeldFolder(watch.storage, watch.state)
-        self._held = self._folder.load()
+        self._recent = Recent(watch.storage, _taken(watch.state), self._now)
+        self._folder = HeldFolder(watch.storage, watch.state, watch.watched)
+        self._held = self._folder.recall(cursor)
+        self._reader = LogReader(self._log, self._held.log, self._held.number)
         self._more = True
         self.arrivals: tuple[Arrival, ...] = ()
         self._again, self._dropped, self._deleted, self._gathered = 0, 0, 0, 0
@@ -122,6 +129,8 @@ class _Looking:
         return Intake(watch.storage, self._held, self._recent, self._now, watch.covers, watch.takes)
 
     def look(self) -> None:
+        if self._folder.moved_from is not None:
+            self._recent.adopt(_taken(self._folder.moved_from))
         self._confirm()
         if self._catch_up():
             self._receive()
@@ -149,7 +158,7 @@ class _Looking:
             self._intake.said(),
             self._gathered and f"{counted(self._gathered, 'file')} gathered",
             self._again and f"{counted(self._again, 'manifest')} again, which got no run",
-            self._dropped and f"{counted(self._dropped, 'manifest')} passed over: deleted since",
+            passed_over(self._dropped),
             files and f"{counted(files, 'file')} wait to be quiet for {self._watch.settle_seconds:g} s, or for more",
             later > 0 and f"{counted(later, 'manifest')} wait for the next look",
             self._deleted and f"{counted(self._deleted, 'message')} deleted",
@@ -174,19 +183,15 @@ class _Looking:
 
     def _catch_up(self) -> bool:
         """Reads the manifests that exist and are not noted; False where there are more than one look may read."""
-        lines = 0
         settled: list[bytes] = []
-        for one in self._log.read(self._held.number):
-            if lines >= _READ:
-                break
-            self._held.number = one.number + 1
-            lines += len(one.files)
-            if without_run([one.arrival], self._requested):
-                self._held.announce(one.arrival, one.files)
-            else:
+        for one, has_run in self._reader.unread(self._requested):
+            if has_run:
                 settled += one.files
+            else:
+                self._held.announce(one.arrival, one.files)
+        self._held.number, self._held.log = self._reader.number, self._reader.folder
         self._settle(settled)
-        return lines < _READ
+        return self._reader.finished
 
     def _receive(self) -> None:
         for message in self._messages():
@@ -231,3 +236,7 @@ class _Looking:
     def _settle(self, versions: list[bytes]) -> None:
         self._recent.add(versions)
         self._held.settle(versions)
+
+
+def _taken(state: Location) -> Location:
+    return state.child("taken/")

@@ -1,4 +1,8 @@
-"""What a trigger remembers between looks: an immutable object in its state folder, which the short cursor names."""
+"""What a trigger remembers between looks: an immutable object in its state folder, which the short cursor names.
+
+A state is safe to go on from whether or not its cursor was kept: what it handed out is handed out again until it has a
+run. So where the cursor names none of this watch, the newest will do.
+"""
 
 from __future__ import annotations
 
@@ -12,76 +16,134 @@ import orjson
 
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.locations import Location
-from batch_pipeline.storage import Storage
-from batch_pipeline.triggers.looking import Arrival
+from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.cursor import Cursor, beside, last_name
+from batch_pipeline.triggers.looking import LOST, OTHER, RESET, Arrival
 from batch_pipeline.triggers.taken import Taken
 
-_CURSOR = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class State:
-    """`handed_out`: the arrivals that are not known to have a run. `number`: of the next manifest to be written."""
+    """`handed_out`: the arrivals that are not known to have a run. `number`: of the next manifest to be written.
+
+    `watched`: what the watch was of. `log`: the folder of manifests that `number` counts in, None where there is none.
+    """
 
     taken: Taken
     handed_out: tuple[Arrival, ...] = ()
     number: int = 0
+    watched: str = ""
+    log: Location | None = None
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What a look goes on from: the state, its name where it is in the watch's own folder, and what is to be said."""
+
+    state: State | None = None
+    name: str | None = None
+    said: str = ""
+    gone: Location | None = None
+    """Where the cursor's state was, if that was another folder and it is there no more."""
 
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The states below one folder. A state's name is the digest of its content, and is the cursor."""
+    """The states below one folder. A state's name is the digest of its content, and is what the cursor names."""
 
     storage: Storage
     folder: Location
+    watched: str
 
-    def load(self, cursor: str | None) -> State | None:
-        """The state that the cursor names; None where there is no cursor, or it names none that can be read."""
-        if cursor is None or not _CURSOR.fullmatch(cursor):
-            return None
-        try:
-            data = self.storage.read(self._place(cursor))
-        except ObjectNotFound:
-            return None
-        return _decode(data) if _name(data) == cursor else None
+    def recall(self, text: str | None) -> Recalled:
+        """The cursor's state, also from another folder if it is of the same watched place.
 
-    def save(self, state: State, cursor: str | None) -> str:
-        """Writes the state and returns the cursor for it; nothing is written where it is the one `cursor` names."""
-        data = _encode(state)
+        Else, as where triggers changed their order, the newest of this watch: beside the cursor's, or here. Nothing
+        where there is no cursor, or it is none: then all is to be looked at anew.
+        """
+        if text is None:
+            return Recalled(said=RESET if self._states(self.folder) else "")
+        cursor = Cursor.read(text)
+        if cursor is None or not _NAME.fullmatch(cursor.name):
+            return Recalled(said=LOST)
+        folder = cursor.folder or self.folder
+        state = self._load(folder, cursor.name)
+        if state is not None and folder == self.folder:
+            return Recalled(state, cursor.name)
+        if state is not None and state.watched == self.watched:
+            return Recalled(state)
+        found = self._newest(beside(folder, last_name(self.folder))) or self._newest(self.folder)
+        if found or state is not None:
+            return found or Recalled(said=OTHER)
+        return Recalled(said=LOST, gone=folder if folder != self.folder else None)
+
+    def save(self, state: State, before: str | None) -> str:
+        """Writes the state and returns the cursor for it; nothing is written where it is the one named `before`."""
+        data = _encode(state, self.watched)
         name = _name(data)
-        if name != cursor:
-            self.storage.write(self._place(name), data)
-        return name
+        if name != before:
+            self.storage.write(_index(self.folder).child(name), data)
+        return str(Cursor(name, self.folder))
 
-    def clean(self, cursor: str) -> None:
-        """Removes the states older than the cursor's. A newer one may be of a look whose cursor is on its way."""
-        states = [info for info in self.storage.list(self._index) if _CURSOR.fullmatch(info.location.name)]
-        now = next((info.modified for info in states if info.location.name == cursor), None)
+    def clean(self, name: str) -> None:
+        """Removes the states older than the named one. A newer one may be of a look whose cursor is on its way."""
+        states = self._states(self.folder)
+        now = next((info.modified for info in states if info.location.name == name), None)
         if now is not None:
             self.storage.delete(info.location for info in states if info.modified < now)
 
-    @property
-    def _index(self) -> Location:
-        return self.folder.child("index/")
+    def _newest(self, folder: Location) -> Recalled | None:
+        """The newest state of this watch in a folder."""
+        for info in sorted(self._states(folder), key=lambda info: info.modified, reverse=True):
+            state = self._load(folder, info.location.name)
+            if state is not None and state.watched == self.watched:
+                return Recalled(state, info.location.name if folder == self.folder else None)
+        return None
 
-    def _place(self, cursor: str) -> Location:
-        return self._index.child(cursor)
+    def _states(self, folder: Location) -> list[ObjectInfo]:
+        try:
+            return [info for info in self.storage.list(_index(folder)) if _NAME.fullmatch(info.location.name)]
+        except ObjectNotFound:  # a bucket that is gone
+            return []
+
+    def _load(self, folder: Location, name: str) -> State | None:
+        """The state of that name; None where there is none that can be read."""
+        try:
+            data = self.storage.read(_index(folder).child(name))
+        except ObjectNotFound:
+            return None
+        return _decode(data) if _name(data) == name else None
+
+
+def _index(folder: Location) -> Location:
+    return folder.child("index/")
 
 
 def _name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _encode(state: State) -> bytes:
+def _encode(state: State, watched: str) -> bytes:
     """A line of JSON, then the digests as they are."""
-    header = {"number": state.number, "handed_out": [_written(arrival) for arrival in state.handed_out]}
+    header = {
+        "number": state.number,
+        "handed_out": [_written(arrival) for arrival in state.handed_out],
+        "watched": watched,
+        "log": state.log and [state.log.bucket, state.log.key, state.log.scheme],
+    }
     return orjson.dumps(header) + b"\n" + state.taken.packed
 
 
 def _decode(data: bytes) -> State:
     header, _, packed = data.partition(b"\n")
     fields = orjson.loads(header)
-    return State(Taken(packed), tuple(_read(one) for one in fields["handed_out"]), fields["number"])
+    handed_out = tuple(_read(one) for one in fields["handed_out"])
+    log = fields.get("log")
+    return State(
+        Taken(packed), handed_out, fields["number"], fields.get("watched", ""), Location(*log) if log else None
+    )
 
 
 def _written(arrival: Arrival) -> list[Any]:

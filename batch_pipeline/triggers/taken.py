@@ -31,6 +31,18 @@ class Taken:
         """`packed`: the digests one after the other, sorted, none twice."""
         self.packed = packed
 
+    @classmethod
+    def read(cls, packed: bytes) -> Taken:
+        """A set that was kept. Raises ValueError for what is none."""
+        import numpy as np
+
+        if len(packed) % DIGEST_BYTES:
+            raise ValueError(f"{len(packed)} bytes are no digests of {DIGEST_BYTES} bytes each")
+        taken = cls(packed)
+        if not np.all(taken._array[:-1] < taken._array[1:]):
+            raise ValueError("its digests are not sorted")
+        return taken
+
     def __len__(self) -> int:
         return len(self.packed) // DIGEST_BYTES
 
@@ -49,10 +61,13 @@ class Taken:
         return np.asarray(ours[where] == asked)
 
     def union(self, more: Iterable[bytes]) -> Taken:
+        added = b"".join(more)
+        return self.merged(Taken(added)) if added else self
+
+    def merged(self, other: Taken) -> Taken:
         import numpy as np
 
-        added = np.array(list(more), dtype=self._array.dtype)
-        return Taken(np.union1d(self._array, added).tobytes()) if len(added) else self
+        return Taken(np.union1d(self._array, other._array).tobytes())
 
     def at(self, kept: NDArray[np.bool_]) -> Taken:
         """Those that a mask, in sorted order, says."""

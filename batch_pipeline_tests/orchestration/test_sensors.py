@@ -301,3 +301,32 @@ def test_each_sensor_says_what_it_does_and_is_off(declaration):
         assert "service of `reviews`" in sensors[name].description
         assert sensors[name].minimum_interval_seconds == 30
     assert "5,000,000 bytes" in sensors["reviews_new_files"].description
+
+
+def test_triggers_in_another_order_and_outputs_elsewhere_take_nothing_again(instance, place, declaration, drop):
+    """Nor what has no run any more, and no gathered file; the second of a kind is now the first."""
+    inboxes = [f"file://{place.root}/{name}/" for name in ("in", "more")]
+    (place.root / "more").mkdir()
+    (place.root / "more/c.csv").write_text("1,2,3,4\n")
+    triggers = [NewFilesTrigger(inbox, settle_seconds=0, pattern="*.csv") for inbox in inboxes]
+    triggers += [*declaration.triggers, ManifestTrigger(f"file://{place.root}/others/")]
+    drop("orders")
+
+    def tick_all(triggers, output, cursors):
+        found = replace(declaration, triggers=triggers, template={**declaration.template, "output_path": output})
+        names = []
+        for kind in ("new_files", "new_files_2", "manifests", "manifests_2"):
+            sensor = Sensor(instance, found, kind)
+            sensor.cursor = cursors.get(kind)
+            for _ in range(2):
+                names += sensor.tick().names
+            cursors[kind] = sensor.cursor
+        return names
+
+    cursors = {}
+    first = tick_all(triggers, f"file://{place.root}/out/{{name}}/", cursors)
+    assert len(first) == 3
+    for name in first:
+        services.delete_service(instance, f"reviews/{name}")
+    assert tick_all(triggers[::-1], f"file://{place.root}/out/{{name}}/", cursors) == []
+    assert tick_all(triggers, f"file://{place.root}/moved/{{name}}/", cursors) == []

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from batch_pipeline.errors import AccessDenied, ObjectNotFound
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
-from batch_pipeline.triggers.looking import LOST
+from batch_pipeline.triggers.cursor import Cursor
+from batch_pipeline.triggers.looking import LOST, RESET
 from batch_pipeline.triggers.manifests import ManifestWatch
 from batch_pipeline_tests.triggers.ticking import Daemon, DyingStorage, Killed
 
@@ -103,7 +104,7 @@ def test_a_lost_tick_comes_again(daemon: Daemon, storage: Storage, inbox: Locati
     put(storage, inbox, "3.manifest")
     daemon.tick(keep=False)
     daemon.cursor = None
-    assert daemon.tick().message == "3 manifests with a run already"
+    assert daemon.tick().message == f"{RESET}; 3 manifests with a run already"
     assert len(daemon.runs) == 3
 
 
@@ -126,7 +127,7 @@ def test_killed_at_any_request(folder: Location, storage: Storage, inbox: Locati
         assert len(list(storage.list(state))) <= 2
 
 
-@given(st.text() | st.sampled_from(["0" * 32, "../../x", "{}", "0" * 10_000, "\0", "f" * 31]))
+@given(st.text() | st.sampled_from(["0" * 33, "../../x", "{}", "0" * 10_000, "\0", "f" * 31]))
 @settings(max_examples=30, deadline=None)
 def test_a_cursor_that_is_garbage(cursor: str) -> None:
     with TemporaryDirectory() as root:
@@ -161,7 +162,11 @@ def test_only_the_newest_states_are_kept(daemon: Daemon, storage: Storage, folde
     storage.delete(info.location for info in storage.list(inbox))
     look = daemon.tick()
     assert look.message == "nothing new among 0 objects"
-    assert storage.read(folder.child(f"state/index/{look.cursor}")) == b'{"number":0,"handed_out":[]}\n'
+    assert len(list(storage.list(folder.child("state/")))) == 2
+    cursor = Cursor.read(look.cursor)
+    assert cursor is not None
+    assert cursor.folder == folder.child("state/")
+    assert storage.read(folder.child(f"state/index/{cursor.name}")).endswith(b"}\n")
 
 
 def test_odd_names(
@@ -212,3 +217,53 @@ def test_equal_times(storage: Storage, tmp_path: Path) -> None:
     os.utime(tmp_path / "inbox/0.manifest", (1_000_000, 1_000_000))
     assert names(daemon.tick().arrivals) == ["0.manifest", "c.manifest"]
     assert names(daemon.tick().arrivals) == ["d.manifest"]
+
+
+@LOCAL
+def test_a_state_that_was_left_elsewhere_is_found(
+    daemon: Daemon, storage: Storage, folder: Location, inbox: Location
+) -> None:
+    put(storage, inbox, "1.manifest", "2.manifest")
+    (first, waits) = daemon.tick(launch=1).arrivals
+    daemon.runs.clear()  # as where the service was deleted
+    daemon.runs[waits.run_key] = waits
+    daemon.cursor = daemon.tick(launch=0).cursor
+    daemon.runs[first.run_key] = first
+    daemon.settle()
+    daemon.runs.clear()
+    daemon.watch = replace(daemon.watch, state=folder.child("elsewhere/"))
+    assert daemon.tick().message == "nothing new among 2 objects"
+    storage.delete(info.location for info in storage.list(folder.child("state/")))
+    put(storage, inbox, "3.manifest")
+    assert names(daemon.tick().arrivals) == ["3.manifest"]
+
+
+@LOCAL
+def test_triggers_in_another_order_go_on_from_their_own_states(storage: Storage, folder: Location) -> None:
+    """Also where the outputs were moved at the same time."""
+
+    def watch(which: str, place: str) -> ManifestWatch:
+        return ManifestWatch(storage, folder.child(f"{which}/"), folder.child(f"{place}/state-{which}/"))
+
+    one, other = (Daemon(watch(which, "a")) for which in "xy")
+    for daemon in (one, other):
+        put(storage, daemon.watch.folder, "1.manifest")
+        daemon.settle()
+        daemon.runs.clear()
+    for place in "aba":
+        one.cursor, other.cursor = other.cursor, one.cursor
+        one.watch, other.watch = watch("x", place), watch("y", place)
+        for daemon in (one, other):
+            assert daemon.tick().message == "nothing new among 1 object"
+    added = Daemon(watch("z", "a"), cursor=one.cursor)
+    put(storage, folder.child("z/"), "1.manifest")
+    assert added.tick().message == "the cursor is of another place, so all is looked at anew; 1 new manifest"
+
+
+@LOCAL
+def test_a_manifest_that_was_deleted_before_its_run_is_told(daemon: Daemon, storage: Storage, inbox: Location) -> None:
+    put(storage, inbox, "1.manifest", "2.manifest")
+    daemon.tick(launch=0)
+    storage.delete([inbox.child("1.manifest")])
+    put(storage, inbox, "2.manifest", data=LINE * 2)
+    assert daemon.tick().message == "1 new manifest; 1 manifest passed over: deleted since"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline.errors import ObjectNotFound
+from batch_pipeline.errors import ObjectNotFound, StateFailed
 from batch_pipeline.inputs import InputList
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
 from batch_pipeline.triggers.clock import store_time
-from batch_pipeline.triggers.looking import LOST
+from batch_pipeline.triggers.looking import LOST, RESET
 from batch_pipeline.triggers.new_files import NewFilesWatch
 from batch_pipeline.triggers.taken import DIGEST_BYTES
 from batch_pipeline_tests.triggers.ticking import Daemon, DyingStorage, Killed, lines, listed
@@ -152,7 +152,7 @@ def test_a_lost_tick_hands_out_the_same(daemon: Daemon, storage: Storage, drop: 
     storage.delete([drop.child("1.csv")])
     look = daemon.tick()
     assert look.arrivals[0] == lost.arrivals[0]
-    assert look.message == "2 new manifests of 2 files"
+    assert look.message == f"{RESET}; 2 new manifests of 2 files"
     daemon.settle()
     assert listed(storage, list(daemon.runs.values()))[0][0] == drop.child("1.csv").uri
 
@@ -170,7 +170,7 @@ def test_a_lost_cursor_goes_on_from_the_manifests(
     look = daemon.tick()
     assert [one.stem for one in look.arrivals] == ["flowers-00000002", "flowers-00000003"]
     assert look.arrivals[0] == forgotten
-    assert look.message.startswith(LOST) == (cursor is not None)
+    assert look.message.startswith(LOST if cursor else RESET)
     daemon.settle()
     exactly_once(daemon, storage, drop)
     assert len(daemon.runs) == 4
@@ -180,10 +180,10 @@ def test_a_lost_cursor_goes_on_from_the_manifests(
 def test_what_is_gone_is_forgotten(daemon: Daemon, storage: Storage, folder: Location, drop: Location) -> None:
     put(storage, drop, *(f"{number}.csv" for number in range(10)))
     daemon.settle()
-    (full,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name == daemon.cursor]
+    (full,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name in str(daemon.cursor)]
     storage.delete(info.location for info in storage.list(drop))
     daemon.settle()
-    (left,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name == daemon.cursor]
+    (left,) = [info.size for info in storage.list(folder.child("state/")) if info.location.name in str(daemon.cursor)]
     assert full - left >= 10 * DIGEST_BYTES
 
 
@@ -198,7 +198,8 @@ def test_many_manifests_are_read_again_bit_by_bit(storage: Storage, folder: Loca
     look = daemon.tick(using=replace(daemon.watch, most=3))
     assert look.arrivals == tuple(reversed(forgotten))[:3]
     assert look.message == (
-        "3 new manifests of 3 files; manifests written before are still to be read, and nothing is gathered until then"
+        f"{RESET}; 3 new manifests of 3 files; "
+        "manifests written before are still to be read, and nothing is gathered until then"
     )
     daemon.settle()
     assert len(daemon.runs) == 71
@@ -264,6 +265,55 @@ def test_other_manifests_in_the_same_folder(daemon: Daemon, storage: Storage, fo
     assert (len(daemon.runs), len(others.runs)) == (2, 3)
     exactly_once(daemon, storage, drop)
     exactly_once(others, storage, drop)
+
+
+@LOCAL
+def test_a_log_that_moved_goes_on(daemon: Daemon, storage: Storage, folder: Location, drop: Location) -> None:
+    """Also from a manifest of which no state tells, and where the cursor is lost later."""
+
+    def move(place: str) -> None:
+        daemon.watch = replace(watch(storage, folder.child(f"{place}/")), folder=drop)
+
+    move("a")
+    put(storage, drop, "1.csv")
+    daemon.settle()
+    put(storage, drop, "2.csv")
+    unknown = daemon.tick(keep=False, launch=0).arrivals  # as where the look is killed
+    for place in "bca":
+        move(place)
+        put(storage, drop, f"{place}.csv")
+        look = daemon.tick()
+        assert look.arrivals[:-1] == (unknown if place == "b" else ())
+        exactly_once(daemon, storage, drop)
+    assert sorted(one.stem for one in daemon.runs.values()) == [f"flowers-{number:08d}" for number in range(5)]
+    for place in "ac":
+        move(place)
+        daemon.settle()
+        daemon.cursor = None
+        daemon.settle()
+    assert len(daemon.runs) == 5
+
+
+@LOCAL
+def test_nothing_is_taken_where_what_was_taken_is_gone(
+    daemon: Daemon, storage: Storage, folder: Location, drop: Location
+) -> None:
+    put(storage, drop, "1.csv")
+    daemon.settle()
+    storage.delete(info.location for info in storage.list(daemon.watch.state))
+    moved = replace(daemon.watch, state=folder.child("s/"), manifests=folder.child("m/"))
+    with pytest.raises(StateFailed, match=r"state/, which the sensor's cursor names, is gone.*set `state_path`"):
+        daemon.tick(using=moved)
+    assert daemon.tick(using=replace(moved, manifests=daemon.watch.manifests)).arrivals == ()
+
+
+@LOCAL
+def test_a_gathered_manifest_that_was_deleted_before_its_run_is_told(
+    daemon: Daemon, storage: Storage, drop: Location
+) -> None:
+    put(storage, drop, "1.csv")
+    storage.delete([one.location for one in daemon.tick(launch=0).arrivals])
+    assert daemon.tick().message.startswith("1 manifest passed over: deleted since")
 
 
 def test_odd_names(daemon: Daemon, storage: Storage, folder: Location, drop: Location, request) -> None:

@@ -15,7 +15,7 @@ import boto3
 import pytest
 from moto.backends import get_backend
 
-from batch_pipeline.errors import PreconditionFailed, QueueFailed
+from batch_pipeline.errors import PreconditionFailed, QueueFailed, StateFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
 from batch_pipeline.triggers import notifications
@@ -269,7 +269,7 @@ def test_a_backlog_drains_over_looks(scene: Scene, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(notifications, "_RECEIVES", 2)
     monkeypatch.setattr(notifications, "_DELETED", 30)
     for index in range(45):
-        scene.tell(f"in/{index}", "e" * 32)
+        scene.upload(f"in/{index}")
     assert scene.tick().message.startswith("20 new files; 20 files wait")
     assert scene.tick().message.startswith("20 new files; 40 files wait")
     assert len(scene.tick().arrivals) == 1
@@ -280,7 +280,7 @@ def test_a_backlog_drains_over_looks(scene: Scene, monkeypatch: pytest.MonkeyPat
 def test_no_more_is_in_hand_than_may_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "_KEPT", 10)
     for index in range(25):
-        scene.tell(f"in/{index}", "e" * 32)
+        scene.upload(f"in/{index}")
     looks = [scene.tick(settle_seconds=60) for _ in range(4)]
     assert [len(look.arrivals) for look in looks] == [1, 1, 0, 0]
     assert "5 files wait to be quiet" in looks[3].message
@@ -407,6 +407,8 @@ def test_events_of_another_kind_and_objects_that_are_no_input_are_done_with(scen
 
 def test_messages_of_other_folders_are_left_alone(scene: Scene) -> None:
     etag = scene.upload("in/1.csv")
+    for key in ("other/1.csv", "inside.csv", "in/2.csv", "other/3.csv"):
+        scene.put(key, '{"source": "s3://b/file"}')
     scene.tell("other/1.csv", etag)
     scene.tell("inside.csv", etag)
     scene.tell("other/2.csv", None, name="ObjectRemoved:Delete")
@@ -595,3 +597,103 @@ def test_what_a_queue_may_answer(scene: Scene, monkeypatch: pytest.MonkeyPatch) 
     scene.upload("in/1.csv")
     scene.tick()
     assert scene.taken == scene.uris("in/1.csv")
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"number": 1', b'{"number": "x"}', b"\xff"])
+def test_a_damaged_state_says_what_to_do(scene: Scene, damage: bytes) -> None:
+    scene.upload("in/1.csv")
+    scene.tick()
+    scene.storage.write(scene.place("state/held.json"), damage)
+    with pytest.raises(StateFailed, match=r"state/held.json is damaged .*: delete it") as failed:
+        scene.tick()
+    assert "\n" not in str(failed.value)
+    scene.storage.delete([scene.place("state/held.json")])
+    scene.redeliver()
+    for _ in range(3):
+        scene.tick()
+    assert scene.taken == scene.uris("in/1.csv")
+    assert scene.messages == 0
+
+
+@pytest.mark.parametrize("damage", [b"x", b"b" * 16 + b"a" * 16])
+def test_damaged_memories_say_what_to_do(scene: Scene, damage: bytes) -> None:
+    scene.upload("in/1.csv")
+    scene.tick()
+    scene.tick()
+    (day,) = [info.location for info in scene.storage.list(scene.place("state/taken/"))]
+    scene.storage.write(day, damage)
+    scene.upload("in/2.csv")
+    with pytest.raises(StateFailed, match=f"{day.name} is damaged .*: delete it"):
+        scene.tick()
+
+
+def test_a_state_that_was_left_elsewhere_is_found(scene: Scene) -> None:
+    """With what was taken, what waits, what has no run, and a manifest that no state tells of."""
+    for index in range(3):
+        scene.upload(f"in/{index}.csv")
+        scene.tick()
+    scene.upload("in/3.csv")
+    scene.cursor = scene.look().cursor
+    scene.upload("in/4.csv")
+    scene.tick(settle_seconds=60)
+    scene.runs.popitem()
+    moved = {"state": scene.place("b/state/"), "manifests": scene.place("b/gathered/")}
+    scene.tell("in/0.csv", "e" * 32)
+    for changes in (moved, {}, moved):
+        assert "lost" not in scene.tick(**changes).message
+        scene.redeliver()
+        scene.upload("in/new.csv", f"{len(scene.runs)}")
+        scene.tick(**changes)
+    scene.redeliver()
+    scene.tick(**moved)
+    scene.tick(**moved)
+    assert scene.taken == scene.uris(*(f"in/{index}.csv" for index in range(5)), *["in/new.csv"] * 3)
+    assert scene.messages == 0
+
+
+def test_a_state_that_is_gone_from_elsewhere_fails_the_look(scene: Scene) -> None:
+    scene.upload("in/1.csv")
+    scene.tick()
+    scene.storage.delete([info.location for info in scene.storage.list(scene.place("state/"))])
+    with pytest.raises(StateFailed, match=r"state/held.json, which .* names, is gone: set `state_path`"):
+        scene.tick(state=scene.place("b/state/"), manifests=scene.place("b/gathered/"))
+
+
+def test_triggers_in_another_order_keep_what_they_have_in_hand(scene: Scene) -> None:
+    other = {"folder": scene.place("other/"), "state": scene.place("state-2/"), "manifests": scene.place("gathered-2/")}
+    scene.upload("in/1.csv")
+    scene.tick(settle_seconds=60)
+    ours, scene.cursor = scene.cursor, None
+    scene.tick(**other)
+    theirs = scene.cursor
+    assert scene.tick(settle_seconds=60).message.startswith("1 file wait")
+    scene.cursor = ours
+    assert scene.tick(**other).message == "no new messages"
+    scene.cursor = theirs
+    scene.tick()
+    assert scene.taken == scene.uris("in/1.csv")
+
+
+def test_a_late_event_of_a_version_that_is_gone_takes_nothing(scene: Scene) -> None:
+    old, new = scene.put("in/1.csv", "1"), scene.put("in/1.csv", "22")
+    scene.tell("in/1.csv", new)
+    scene.tick()
+    scene.tick()
+    scene.tell("in/1.csv", old)
+    scene.tick()
+    assert scene.taken == scene.uris("in/1.csv")
+    assert scene.messages == 0
+
+
+def test_manifests_written_before_are_read_some_at_a_time(scene: Scene) -> None:
+    for index in range(40):
+        line = f'{{"source": "s3://b/{index}", "etag": "e", "size": 1}}'.encode()
+        scene.storage.write(scene.place(f"gathered/flowers-{index:08d}.manifest"), line)
+    asked: list[int] = []
+
+    def requested(keys: Sequence[str]) -> list[str]:
+        asked.append(len(keys))
+        return list(keys)
+
+    scene.watch().look(None, requested)
+    assert asked == [32, 8]

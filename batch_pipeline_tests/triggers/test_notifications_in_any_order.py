@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.triggers.cursor import Cursor
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.notifications import NotificationWatch
 from batch_pipeline.triggers.queue import Message, Queue
@@ -137,10 +138,11 @@ class Notified(RuleBasedStateMachine):
         self.now = 1_800_000_000.0
         self.written = 0
         self.foreign = 0
+        self.place = 0
         self.daemon = Daemon(self.watch())
 
     def watch(self, settle_seconds: float = 0, max_files: int = 3) -> NotificationWatch:
-        mine = Location("", f"{self.root.name}/"[1:], "file")
+        mine = Location("", f"{self.root.name}/place-{self.place}/"[1:], "file")
         return MemoryWatch(
             self.storage,
             "",
@@ -247,11 +249,26 @@ class Notified(RuleBasedStateMachine):
         finally:
             self.fate.steps = None
 
+    @rule(place=st.integers(0, 2))
+    def move_the_outputs(self, place: int) -> None:
+        found = Cursor.read(self.daemon.cursor or "")
+        if found and found.folder and self.storage.exists(found.folder.child("held.json")):
+            self.place = place
+            self.daemon.watch = self.watch()
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it went on since it was moved: until then what was in hand is not to be lost."""
+        found = Cursor.read(self.daemon.cursor or "")
+        return found is None or found.folder == self.daemon.watch.state  # type: ignore[attr-defined]
+
+    @precondition(lambda self: self.arrived)
     @rule()
     def lose_the_state(self) -> None:
         state = self.daemon.watch.state  # type: ignore[attr-defined]
         self.storage.delete(info.location for info in self.storage.list(state))
 
+    @precondition(lambda self: self.arrived)
     @rule(cursor=st.none() | st.just("garbage"))
     def lose_the_cursor(self, cursor: str | None) -> None:
         self.daemon.cursor = cursor
