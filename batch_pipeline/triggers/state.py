@@ -75,9 +75,12 @@ class StateFolder:
         if state is not None and state.watched == self.watched:
             return Recalled(state)
         found = self._newest(beside(folder, last_name(self.folder))) or self._newest(self.folder)
-        if found or state is not None:
-            return found or Recalled(said=OTHER)
-        return Recalled(said=LOST, gone=folder if folder != self.folder else None)
+        if found is not None:
+            return found
+        if folder == self.folder:
+            return Recalled(said=LOST)
+        # A state of another trigger may have been removed by that one since.
+        return Recalled(said=OTHER) if self._states(folder) else Recalled(said=LOST, gone=folder)
 
     def save(self, state: State, before: str | None) -> str:
         """Writes the state and returns the cursor for it; nothing is written where it is the one named `before`."""

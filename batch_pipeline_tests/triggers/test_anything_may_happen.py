@@ -91,9 +91,13 @@ class Anything(RuleBasedStateMachine):
         return found is None or found.folder == self.daemons[which].watch.state  # type: ignore[attr-defined]
 
     def knows(self, which: int) -> bool:
-        """Whether the trigger's last cursor, and what it names, is not lost."""
+        """Whether the cursor names a state of this trigger: since it changed its place in the list it went on once."""
         found = Cursor.read(self.daemons[which].cursor or "")
-        return found is not None and self.storage.exists(found.folder.child(f"index/{found.name}"))  # type: ignore[union-attr]
+        if found is None or found.folder is None:
+            return False
+        return found.folder.key.endswith(f"state-{which}/") and self.storage.exists(
+            found.folder.child(f"index/{found.name}")
+        )
 
     @invariant()
     def few_states(self) -> None:
