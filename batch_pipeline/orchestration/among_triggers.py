@@ -37,11 +37,20 @@ def _works(where: str, there: str, its: Places, others: Places) -> Iterator[Prob
         if overlap(mine, theirs):
             yield Problem(where, f"keeps its state or manifests in {mine}, and {there} in {theirs}: each needs its own")
     for mine in _own(others):
-        if _meet(mine, its.watched):
-            yield Problem(where, f"keeps its state or manifests in {mine}, and {there} watches {its.watched}")
+        if _reaches(its, mine):
+            yield Problem(where, f"keeps its state or manifests in {mine}, and {there} watches {_watched(its)}")
     for theirs in _own(its):
-        if _meet(theirs, others.watched):
-            yield Problem(where, f"watches {others.watched}, and {there} keeps its state or manifests in {theirs}")
+        if _reaches(others, theirs):
+            yield Problem(where, f"watches {_watched(others)}, and {there} keeps its state or manifests in {theirs}")
+
+
+def _reaches(places: Places, folder: Location) -> bool:
+    """Whether what is written in a folder may come to a trigger as input: to one without a folder all but outputs."""
+    return overlap(places.watched, folder) if places.watched else not overlap(places.outputs, folder)
+
+
+def _watched(places: Places) -> str:
+    return str(places.watched or "all that its queue tells of, for lack of a `path`")
 
 
 def _own(places: Places) -> list[Location]:

@@ -47,6 +47,7 @@ def problems(template, *triggers) -> list[tuple[str, str]]:
         (TEMPLATE, (MANIFESTS, NewFilesTrigger("s3://bucket/orders/"))),
         (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/a/"), NotificationTrigger(QUEUE + "-2", "s3://bucket/b/"))),
         ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE),)),
+        ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE), MANIFESTS)),
         ({**WITH_INPUT, "output_path": "s3://answers/{time}/"}, (ScheduleTrigger("0 6 * * *", "Europe/Berlin"),)),
         (FIXED, (ScheduleTrigger("@daily"),)),
         ({**WITH_INPUT, "if_changed": "overwrite"}, (ModelTrigger(),)),
@@ -116,6 +117,12 @@ def test_a_declaration_that_is_right(template, triggers):
             (MANIFESTS, NewFilesTrigger("s3://bucket/new/", manifests_path="s3://bucket/orders/gathered/")),
             "triggers.1",
             "in s3://bucket/orders/gathered/, and triggers.0 watches s3://bucket/orders/",
+        ),
+        (
+            {**TEMPLATE, "output_path": "s3://answers/a/{name}/"},
+            (NotificationTrigger(QUEUE), NewFilesTrigger("s3://bucket/new/", manifests_path="s3://mine/gathered/")),
+            "triggers.1",
+            "in s3://mine/gathered/, and triggers.0 watches all that its queue tells of",
         ),
         (
             TEMPLATE,
