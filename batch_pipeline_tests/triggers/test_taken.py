@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.locations import Location
@@ -24,6 +24,7 @@ def info(number: int, etag: str = "e") -> ObjectInfo:
 
 
 @given(DIGESTS, DIGESTS, DIGESTS)
+@settings(deadline=None)
 def test_it_is_a_set(some: set[bytes], more: set[bytes], asked: set[bytes]) -> None:
     taken = Taken().union(some).union(more)
     assert taken.packed == b"".join(sorted(some | more))
@@ -34,6 +35,7 @@ def test_it_is_a_set(some: set[bytes], more: set[bytes], asked: set[bytes]) -> N
 
 
 @given(st.sets(st.integers(0, 2500)), st.sets(st.integers(0, 2500)), st.integers(0, 2500))
+@settings(deadline=None)
 def test_a_listing_says_what_is_new_and_what_is_gone(before: set[int], now: set[int], rewritten: int) -> None:
     taken = Taken().union(digest(info(number).location, "e") for number in before)
     listing = [info(number, "other" if number == rewritten else "e") for number in sorted(now)]
