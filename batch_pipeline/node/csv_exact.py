@@ -10,6 +10,7 @@ from batch_pipeline.node.csv_fields import (
     Column,
     FieldError,
     RowError,
+    Value,
     dtype_of,
     not_utf8,
     parse_value,
@@ -29,22 +30,30 @@ def read(block: bytes, columns: Sequence[Column], *, multiline: bool) -> tuple[l
 
     raw = csv_blocks.rows(block, multiline=multiline)
     errors: dict[int, RowError] = {}
-    values = [np.zeros(len(raw), dtype=dtype_of(column.element)) for column in columns]
-    for number, line in enumerate(raw):
-        try:
-            fields = split_row(line.decode())
-        except UnicodeDecodeError as error:
-            errors[number] = not_utf8(error)
+    arrays = [np.zeros(len(raw), dtype=dtype_of(column.element)) for column in columns]
+    for number, row in enumerate(raw):
+        values = read_row(row, columns)
+        if isinstance(values, RowError):
+            errors[number] = values
             continue
-        for column in columns:
-            if column.index >= len(fields):
-                errors[number] = too_short(column, len(fields))
-                break
-        else:
-            for column, array in zip(columns, values, strict=True):
-                try:
-                    array[number] = parse_value(fields[column.index], column)
-                except FieldError as error:
-                    errors[number] = column.error(error.code, str(error))
-                    break
-    return values, errors
+        for array, value in zip(arrays, values, strict=True):
+            array[number] = value
+    return arrays, errors
+
+
+def read_row(row: bytes, columns: Sequence[Column]) -> list[Value] | RowError:
+    """The values of one row, without its line end, or what is wrong with it."""
+    try:
+        fields = split_row(row.decode())
+    except UnicodeDecodeError as error:
+        return not_utf8(error)
+    for column in columns:
+        if column.index >= len(fields):
+            return too_short(column, len(fields))
+    values = []
+    for column in columns:
+        try:
+            values.append(parse_value(fields[column.index], column))
+        except FieldError as error:
+            return column.error(error.code, str(error))
+    return values

@@ -14,7 +14,7 @@ from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.mapping import ColumnMapping
 from batch_pipeline.node import csv_blocks, csv_rows
 from batch_pipeline.node.batching import Answered, BatchingEngine
-from batch_pipeline.node.csv_fields import split_row
+from batch_pipeline.node.csv_fields import TensorColumns, split_row
 from batch_pipeline.node.csv_lines import Lines, result_lines
 from batch_pipeline.node.sample import Sample
 
@@ -85,9 +85,7 @@ class CsvWork:
         first, rest = csv_blocks.first_row(block, multiline=self.csv.multiline)
         return (itertools.chain([rest], blocks) if rest else blocks), first
 
-    def _submit(
-        self, block: bytes, tensors: tuple[csv_rows.TensorColumns, ...]
-    ) -> tuple[csv_rows.Rows, Future[Answered]]:
+    def _submit(self, block: bytes, tensors: tuple[TensorColumns, ...]) -> tuple[csv_rows.Rows, Future[Answered]]:
         rows = csv_rows.parse(block, tensors, multiline=self.csv.multiline)
         return rows, self.engine.submit(rows.inputs, rows.count - len(rows.errors))
 
