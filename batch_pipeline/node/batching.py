@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-_LEAST = 2
-"""Rows of a call where their number is free: as a matrix of one row, some models sum it in another order."""
-
-
 class _NotByRow(Exception):
     """The outputs of several rows together have no entry a row: the rows have to go one by one."""
 
@@ -52,6 +48,8 @@ class BatchRule:
     fixed: int | None = None
     first: int | None = None
     """How many go into the first calls, before it is known which number is quick; None is `most`."""
+    least: int = 1
+    """A call of fewer has its last row repeated: a matrix of one row some models sum in another order than of two."""
     whole: bool = False
     """The input has no batch dimension: one piece is one call."""
     ranks: Mapping[str, int] = field(default_factory=dict)
@@ -176,7 +174,7 @@ class _Calls:
     def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
         """Halves a batch that fails until only the guilty rows are left out."""
         try:
-            self._call(inputs, rows, _LEAST)
+            self._call(inputs, rows, self._rule.least)
         except _NotByRow:
             for start in range(rows):
                 self._answer_alone(_slice(inputs, start, 1), offset + start)
