@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node import csv_blocks
@@ -10,6 +10,7 @@ from batch_pipeline.node.csv_fields import (
     Column,
     FieldError,
     RowError,
+    TensorColumns,
     Value,
     dtype_of,
     not_utf8,
@@ -24,21 +25,33 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read(block: bytes, columns: Sequence[Column], *, multiline: bool) -> tuple[list[Array], dict[int, RowError]]:
-    """(the columns' values, anything at all where there is an error; the errors by row)."""
-    import numpy as np
-
-    raw = csv_blocks.rows(block, multiline=multiline)
+def read(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) -> tuple[list[Array], dict[int, RowError]]:
+    """(the rows of each tensor, anything at all where there is an error; the errors by row)."""
+    columns = [column for tensor in tensors for column in tensor.columns]
+    anything: list[Value] = [0] * len(columns)
     errors: dict[int, RowError] = {}
-    arrays = [np.zeros(len(raw), dtype=dtype_of(column.element)) for column in columns]
-    for number, row in enumerate(raw):
+    rows: list[list[Value]] = []
+    for number, row in enumerate(csv_blocks.rows(block, multiline=multiline)):
         values = read_row(row, columns)
         if isinstance(values, RowError):
             errors[number] = values
-            continue
-        for array, value in zip(arrays, values, strict=True):
-            array[number] = value
-    return arrays, errors
+            values = anything
+        rows.append(values)
+    return list(_arrays(rows, tensors)), errors
+
+
+def _arrays(rows: list[list[Value]], tensors: Sequence[TensorColumns]) -> Iterator[Array]:
+    import numpy as np
+
+    start = 0
+    for tensor in tensors:
+        end = start + len(tensor.columns)
+        dtype = dtype_of(tensor.element)
+        if tensor.rank <= 1:
+            yield np.array([values[start] for values in rows], dtype=dtype)
+        else:
+            yield np.array([values[start:end] for values in rows], dtype=dtype).reshape(len(rows), end - start)
+        start = end
 
 
 def read_row(row: bytes, columns: Sequence[Column]) -> list[Value] | RowError:

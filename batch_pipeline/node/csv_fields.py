@@ -24,6 +24,8 @@ _DOUBLE, _BITS = Struct("<d"), Struct("<Q")
 _REST, _HALF = 2**29 - 1, 2**28
 """Of a float64's bits those that a float32 has no room for, and what they are half-way between two of them."""
 _SUBNORMAL = 2.0**-126
+_TOO_LARGE = {"float16": 2.0**16 - 2.0**4, "float32": 2.0**128 - 2.0**103, "float64": math.inf}
+"""From here on a number rounds to infinity."""
 _SHOWN = 40
 
 Value = float | int | bool | str
@@ -140,14 +142,11 @@ def _boolean(stripped: str, column: Column) -> Value:
 
 
 def _float(stripped: str, column: Column) -> float:
-    import numpy as np
-
     if column.type == "integer":
         _integer(stripped)
-    with np.errstate(over="ignore"):
-        value = _nearest_single(stripped) if column.element == "float32" else float(stripped)
-        if not np.isfinite(np.dtype(column.element).type(value)):
-            raise FieldError("out_of_range", f"{shown(stripped)} is too large for {column.element}")
+    value = _nearest_single(stripped) if column.element == "float32" else float(stripped)
+    if not -_TOO_LARGE[column.element] < value < _TOO_LARGE[column.element]:
+        raise FieldError("out_of_range", f"{shown(stripped)} is too large for {column.element}")
     return value
 
 

@@ -69,11 +69,9 @@ def tensor_columns(binding: Binding, mapping: ColumnMapping, csv: CsvOptions) ->
 
 def parse(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) -> Rows:
     """The rows of a block of whole rows."""
-    columns = [column for tensor in tensors for column in tensor.columns]
-    if not columns:
+    if not any(tensor.columns for tensor in tensors):
         return Rows(len(csv_blocks.rows(block, multiline=multiline)))
-    typed = csv_typed.read(block, tensors, multiline=multiline) if len(block) > SMALL_BLOCK else None
-    arrays, errors = typed or _by_column(block, tensors, columns, multiline=multiline)
+    arrays, errors = _read(block, tensors, multiline=multiline)
     rows = Rows(len(arrays[0]), errors=errors)
     keep = _good(rows) if errors else None
     for tensor, array in zip(tensors, arrays, strict=True):
@@ -82,11 +80,15 @@ def parse(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) ->
     return rows
 
 
-def _by_column(
-    block: bytes, tensors: Sequence[TensorColumns], columns: Sequence[Column], *, multiline: bool
+def _read(
+    block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool
 ) -> tuple[list[Array], dict[int, RowError]]:
-    reader = csv_exact if len(block) <= SMALL_BLOCK else csv_lenient
-    values, errors = reader.read(block, columns, multiline=multiline)
+    if len(block) <= SMALL_BLOCK:
+        return csv_exact.read(block, tensors, multiline=multiline)
+    if (typed := csv_typed.read(block, tensors, multiline=multiline)) is not None:
+        return typed
+    columns = [column for tensor in tensors for column in tensor.columns]
+    values, errors = csv_lenient.read(block, columns, multiline=multiline)
     rest = iter(values)
     return [_side_by_side([next(rest) for _ in tensor.columns], tensor) for tensor in tensors], errors
 
