@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import NodeFailed
-from batch_pipeline.node.engine import BatchFailed, Engine, Outputs
+from batch_pipeline.node.batch_size import BatchSize
+from batch_pipeline.node.engine import BatchFailed, Engine, OutOfMemory, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +46,10 @@ class BatchRule:
 
     most: int
     fixed: int | None = None
+    first: int | None = None
+    """How many go into the first calls, before it is known which number is quick; None is `most`."""
+    least: int = 1
+    """A call of fewer has its last row repeated: a matrix of one row some models sum in another order than of two."""
     whole: bool = False
     """The input has no batch dimension: one piece is one call."""
     ranks: Mapping[str, int] = field(default_factory=dict)
@@ -51,21 +57,27 @@ class BatchRule:
 
 
 class BatchingEngine:
-    """An engine on a thread of its own, fed from any thread. A context manager; leaving it ends the thread."""
+    """An engine on threads of its own, fed from any thread. A context manager; leaving it ends the threads."""
 
     def __init__(self, engine: Engine, rule: BatchRule) -> None:
         self._engine = engine
         self._rule = rule
+        self._size = size_of(rule)
         self._waiting: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"engine-{lane}", daemon=True) for lane in range(engine.lanes)
+        ]
 
     def __enter__(self) -> BatchingEngine:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.put(None)
-        self._thread.join()
+        for _thread in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, inputs: Mapping[str, Array], rows: int) -> Future[Answered]:
         """The answers to `rows` rows. Memory is bounded by how many of these a caller lets run at once."""
@@ -98,7 +110,7 @@ class BatchingEngine:
         if first is None:
             return [], True
         pieces, rows = [first], first.rows
-        while not self._rule.whole and rows < (self._rule.fixed or self._rule.most):
+        while not self._rule.whole and rows < self._size.rows:
             try:
                 piece = self._waiting.get_nowait()
             except queue.Empty:
@@ -122,56 +134,78 @@ class BatchingEngine:
 
     def _answer_joined(self, pieces: list[_Piece]) -> list[Answered]:
         if len(pieces) == 1:
-            return [answer_rows(self._engine, self._rule, pieces[0].inputs, pieces[0].rows)]
+            return [answer_rows(self._engine, self._rule, pieces[0].inputs, pieces[0].rows, self._size)]
         import numpy as np
 
         inputs = {name: np.concatenate([piece.inputs[name] for piece in pieces]) for name in pieces[0].inputs}
         rows = sum(piece.rows for piece in pieces)
-        return _scatter(answer_rows(self._engine, self._rule, inputs, rows), [piece.rows for piece in pieces])
+        answered = answer_rows(self._engine, self._rule, inputs, rows, self._size)
+        return _scatter(answered, [piece.rows for piece in pieces])
 
 
-def answer_rows(engine: Engine, rule: BatchRule, inputs: Mapping[str, Array], rows: int) -> Answered:
+def size_of(rule: BatchRule) -> BatchSize:
+    """The size of batches to begin with."""
+    if rule.fixed is not None:
+        return BatchSize(rule.fixed, rule.fixed)
+    return BatchSize(rule.first or rule.most, rule.most)
+
+
+def answer_rows(
+    engine: Engine, rule: BatchRule, inputs: Mapping[str, Array], rows: int, size: BatchSize | None = None
+) -> Answered:
     """Every row's answer or reason, in batches as the rule has it. Raises NodeFailed for outputs that fit no row."""
-    parts: list[Outputs] = []
-    failed: dict[int, str] = {}
-    step = rule.fixed or rule.most
-    for start in range(0, rows, step):
-        count = min(step, rows - start)
-        batch = inputs if rule.whole else {name: array[start : start + count] for name, array in inputs.items()}
-        _bisect(engine, rule, batch, count, start, parts, failed)
-    return Answered(_joined(parts), failed)
+    calls = _Calls(engine, rule, size or size_of(rule))
+    start = 0
+    while start < rows:
+        count = rows if rule.whole else min(calls.size.rows, rows - start)
+        calls.answer(inputs if rule.whole else _slice(inputs, start, count), count, start)
+        start += count
+    return Answered(_joined(calls.parts), calls.failed)
 
 
-def _bisect(
-    engine: Engine,
-    rule: BatchRule,
-    inputs: Mapping[str, Array],
-    rows: int,
-    offset: int,
-    parts: list[Outputs],
-    failed: dict[int, str],
-) -> None:
-    """Halves a batch that fails until only the guilty rows are left out."""
-    try:
-        parts.append(_call(engine, rule, inputs, rows))
-    except _NotByRow:
-        for start in range(rows):
-            part = {name: array[start : start + 1] for name, array in inputs.items()}
-            _bisect(engine, rule, part, 1, offset + start, parts, failed)
-    except BatchFailed as error:
-        if rows == 1:
-            failed[offset] = str(error)
-            return
-        half = rows // 2
-        for start, count in ((0, half), (half, rows - half)):
-            part = {name: array[start : start + count] for name, array in inputs.items()}
-            _bisect(engine, rule, part, count, offset + start, parts, failed)
+class _Calls:
+    """The calls for one lot of rows: their outputs, in order, and why each of the other rows has none."""
+
+    def __init__(self, engine: Engine, rule: BatchRule, size: BatchSize) -> None:
+        self._engine, self._rule, self.size = engine, rule, size
+        self.parts: list[Outputs] = []
+        self.failed: dict[int, str] = {}
+
+    def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
+        """Halves a batch that fails until only the guilty rows are left out."""
+        try:
+            self._call(inputs, rows, self._rule.least)
+        except _NotByRow:
+            for start in range(rows):
+                self._answer_alone(_slice(inputs, start, 1), offset + start)
+        except BatchFailed as error:
+            if isinstance(error, OutOfMemory):
+                self.size.out_of_memory(rows)
+            if rows == 1:
+                self._answer_alone(inputs, offset)
+                return
+            half = rows // 2
+            self.answer(_slice(inputs, 0, half), half, offset)
+            self.answer(_slice(inputs, half, rows - half), rows - half, offset + half)
+
+    def _answer_alone(self, inputs: Mapping[str, Array], offset: int) -> None:
+        """One row, and only once: some models take no more, and one that is guilty is so alone."""
+        try:
+            self._call(inputs, 1, 1)
+        except BatchFailed as error:
+            self.failed[offset] = str(error)
+
+    def _call(self, inputs: Mapping[str, Array], rows: int, least: int) -> None:
+        rule = self._rule
+        called = rows if rule.whole else rule.fixed or max(rows, least)
+        began = time.perf_counter()
+        outputs = self._engine.run({name: _padded(array, called - rows) for name, array in inputs.items()})
+        self.size.took(called, time.perf_counter() - began)
+        self.parts.append({name: _of_rows(name, value, rule, rows, called) for name, value in outputs.items()})
 
 
-def _call(engine: Engine, rule: BatchRule, inputs: Mapping[str, Array], rows: int) -> Outputs:
-    padding = 0 if rule.fixed is None or rule.whole else rule.fixed - rows
-    outputs = engine.run({name: _padded(array, padding) for name, array in inputs.items()})
-    return {name: _of_rows(name, value, rule, rows, rows + padding) for name, value in outputs.items()}
+def _slice(inputs: Mapping[str, Array], start: int, count: int) -> dict[str, Array]:
+    return {name: array[start : start + count] for name, array in inputs.items()}
 
 
 def _padded(array: Array, padding: int) -> Array:

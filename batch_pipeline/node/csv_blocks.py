@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from batch_pipeline.errors import InputFailed
-from batch_pipeline.node import csv_quotes
+from batch_pipeline.node import csv_regular
 
 BLOCK_BYTES = 2 * 1024 * 1024
 """About so many bytes are parsed and inferred at a time."""
@@ -142,7 +142,7 @@ def _last_line_end(block: bytes) -> int:
 def _last_record_end(block: bytes) -> int:
     if b'"' not in block:
         return _last_line_end(block)
-    if (end := csv_quotes.last_row_end(block)) is not None:
+    if (end := csv_regular.last_row_end(block)) is not None:
         return end
     position = 0
     while position < len(block):

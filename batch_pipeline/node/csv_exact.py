@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node import csv_blocks
@@ -10,6 +10,8 @@ from batch_pipeline.node.csv_fields import (
     Column,
     FieldError,
     RowError,
+    TensorColumns,
+    Value,
     dtype_of,
     not_utf8,
     parse_value,
@@ -23,28 +25,48 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read(block: bytes, columns: Sequence[Column], *, multiline: bool) -> tuple[list[Array], dict[int, RowError]]:
-    """(the columns' values, anything at all where there is an error; the errors by row)."""
+def read(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) -> tuple[list[Array], dict[int, RowError]]:
+    """(the rows of each tensor, anything at all where there is an error; the errors by row)."""
+    columns = [column for tensor in tensors for column in tensor.columns]
+    anything: list[Value] = [0] * len(columns)
+    errors: dict[int, RowError] = {}
+    rows: list[list[Value]] = []
+    for number, row in enumerate(csv_blocks.rows(block, multiline=multiline)):
+        values = read_row(row, columns)
+        if isinstance(values, RowError):
+            errors[number] = values
+            values = anything
+        rows.append(values)
+    return list(_arrays(rows, tensors)), errors
+
+
+def _arrays(rows: list[list[Value]], tensors: Sequence[TensorColumns]) -> Iterator[Array]:
     import numpy as np
 
-    raw = csv_blocks.rows(block, multiline=multiline)
-    errors: dict[int, RowError] = {}
-    values = [np.zeros(len(raw), dtype=dtype_of(column.element)) for column in columns]
-    for number, line in enumerate(raw):
-        try:
-            fields = split_row(line.decode())
-        except UnicodeDecodeError as error:
-            errors[number] = not_utf8(error)
-            continue
-        for column in columns:
-            if column.index >= len(fields):
-                errors[number] = too_short(column, len(fields))
-                break
+    start = 0
+    for tensor in tensors:
+        end = start + len(tensor.columns)
+        dtype = dtype_of(tensor.element)
+        if tensor.rank <= 1:
+            yield np.array([values[start] for values in rows], dtype=dtype)
         else:
-            for column, array in zip(columns, values, strict=True):
-                try:
-                    array[number] = parse_value(fields[column.index], column)
-                except FieldError as error:
-                    errors[number] = column.error(error.code, str(error))
-                    break
-    return values, errors
+            yield np.array([values[start:end] for values in rows], dtype=dtype).reshape(len(rows), end - start)
+        start = end
+
+
+def read_row(row: bytes, columns: Sequence[Column]) -> list[Value] | RowError:
+    """The values of one row, without its line end, or what is wrong with it."""
+    try:
+        fields = split_row(row.decode())
+    except UnicodeDecodeError as error:
+        return not_utf8(error)
+    for column in columns:
+        if column.index >= len(fields):
+            return too_short(column, len(fields))
+    values = []
+    for column in columns:
+        try:
+            values.append(parse_value(fields[column.index], column))
+        except FieldError as error:
+            return column.error(error.code, str(error))
+    return values

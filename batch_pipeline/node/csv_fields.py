@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.models.binding import BasicType, Path
@@ -19,6 +20,12 @@ INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _FIELD = re.compile(r'"((?:[^"]|"")*+)(?:"|\Z)([^,]*+)|([^,]*+)', re.DOTALL)
 _DIGITS = 400
+_DOUBLE, _BITS = Struct("<d"), Struct("<Q")
+_REST, _HALF = 2**29 - 1, 2**28
+"""Of a float64's bits those that a float32 has no room for, and what they are half-way between two of them."""
+_SUBNORMAL = 2.0**-126
+_TOO_LARGE = {"float16": 2.0**16 - 2.0**4, "float32": 2.0**128 - 2.0**103, "float64": math.inf}
+"""From here on a number rounds to infinity."""
 _SHOWN = 40
 
 Value = float | int | bool | str
@@ -58,6 +65,26 @@ class Column:
 
     def error(self, code: str, reason: str) -> RowError:
         return RowError(code, f"column {self.index} ({json_path(self.path)}): {reason}")
+
+
+@dataclass(frozen=True)
+class TensorColumns:
+    """The columns that stand side by side in one ONNX input."""
+
+    name: str
+    """Empty for a column that no input takes: it is part of the request, so it has to be right all the same."""
+    element: str
+    rank: int
+    columns: tuple[Column, ...]
+
+    @property
+    def is_one_block(self) -> bool:
+        """Whether its columns are numbers that need no conversion of their own."""
+        return (
+            self.rank > 1
+            and self.element in ("float32", "float64")
+            and all(column.type == "number" for column in self.columns)
+        )
 
 
 def json_path(path: Path) -> str:
@@ -115,15 +142,31 @@ def _boolean(stripped: str, column: Column) -> Value:
 
 
 def _float(stripped: str, column: Column) -> float:
-    import numpy as np
-
     if column.type == "integer":
         _integer(stripped)
-    value = float(stripped)
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.dtype(column.element).type(value)):
-            raise FieldError("out_of_range", f"{shown(stripped)} is too large for {column.element}")
+    value = _nearest_single(stripped) if column.element == "float32" else float(stripped)
+    if not -_TOO_LARGE[column.element] < value < _TOO_LARGE[column.element]:
+        raise FieldError("out_of_range", f"{shown(stripped)} is too large for {column.element}")
     return value
+
+
+def _nearest_single(stripped: str) -> float:
+    """The float32 next to the number as it is written: rounded once, not to float64 first, as every reader does it."""
+    import numpy as np
+
+    wide = float(stripped)
+    (bits,) = _BITS.unpack(_DOUBLE.pack(wide))
+    if bits & _REST != _HALF and abs(wide) > _SUBNORMAL:
+        return wide
+    # Half-way between two float32 by now; was it before it became a float64?
+    single = np.float32(wide)
+    other = np.nextafter(single, np.float32(math.copysign(math.inf, wide - float(single))))
+    if wide - float(single) != float(other) - wide or not np.isfinite(other):
+        return wide
+    exact, middle = Decimal(stripped), Decimal(wide)
+    if exact == middle:
+        return wide
+    return float(max(single, other) if exact > middle else min(single, other))
 
 
 def _fitting_integer(stripped: str, column: Column) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline.node import csv_blocks, csv_quotes
+from batch_pipeline.node import csv_blocks, csv_regular
 from batch_pipeline.node.csv_fields import (
     BLANKS,
     Column,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def read(block: bytes, columns: Sequence[Column], *, multiline: bool) -> tuple[list[Array], dict[int, RowError]]:
     """(the columns' values, anything at all where there is an error; the errors by row)."""
-    texts, errors = _quoted_texts(block, columns, multiline=multiline) or _texts(block, columns, multiline=multiline)
+    texts, errors = _regular_texts(block, columns, multiline=multiline) or _texts(block, columns, multiline=multiline)
     arrays = []
     for column in columns:
         array, found = _column(texts[column.index], column)
@@ -41,26 +41,28 @@ Texts = tuple[dict[int, "pl.Series"], dict[int, RowError]]
 """The fields' texts by column, null where a row has no such field, and the errors of such rows."""
 
 
-def _quoted_texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts | None:
-    """The texts of a block of regular structure that has quotes, None for another."""
+def _regular_texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts | None:
+    """The texts of a block of regular structure, None for another."""
     import polars as pl
 
     needed = sorted({column.index for column in columns})
-    prepared = csv_quotes.regular(block, multiline=multiline) if b'"' in block else None
-    if prepared is None or len(split_row(prepared[2])) <= needed[-1]:
+    regular = csv_regular.regular(block, multiline=multiline)
+    width = len(split_row(regular.first)) if regular is not None else 0
+    if regular is None or regular.odd or width <= needed[-1]:
         return None
-    text, count, first = prepared
-    schema = {str(index): pl.String() for index in range(len(split_row(first)))}
-    frame = pl.read_csv(text, has_header=False, schema=schema, columns=needed, truncate_ragged_lines=True)
-    if frame.height != count:
+    schema = {str(index): pl.String() for index in range(width)}
+    frame = pl.read_csv(regular.text, has_header=False, schema=schema, columns=needed, truncate_ragged_lines=True)
+    if frame.height != regular.count:
         return None
-    empty = frame.select(pl.any_horizontal(pl.all().is_null())).to_series().arg_true().to_list()
-    if not empty:
-        return {index: frame[str(index)] for index in needed}, {}
-    raw = csv_blocks.rows(block, multiline=multiline)
-    odd = {number: split_row(raw[number].decode()) for number in empty}
-    texts = {index: _with_odd(frame[str(index)], odd, index) for index in needed}
-    return texts, _short_rows(columns, texts, raw, {})
+    texts = {index: _with_empty(frame[str(index)], regular, index) for index in needed}
+    return texts, _short_rows(columns, texts, regular.row, {})
+
+
+def _with_empty(texts: pl.Series, regular: csv_regular.Regular, index: int) -> pl.Series:
+    """A null is an empty text where the row has the field."""
+    if not texts.null_count():
+        return texts
+    return texts.fill_null("").scatter((regular.widths <= index).nonzero()[0], None)
 
 
 def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts:
@@ -85,7 +87,7 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
     needed = sorted({column.index for column in columns})
     fields = pl.Series("row", plain, dtype=pl.String).str.split_exact(",", needed[-1]).struct.unnest()
     texts = {index: _with_odd(fields.to_series(index), odd, index) for index in needed}
-    return texts, _short_rows(columns, texts, raw, errors)
+    return texts, _short_rows(columns, texts, raw.__getitem__, errors)
 
 
 def _with_odd(texts: pl.Series, odd: dict[int, list[str]], index: int) -> pl.Series:
@@ -95,12 +97,15 @@ def _with_odd(texts: pl.Series, odd: dict[int, list[str]], index: int) -> pl.Ser
 
 
 def _short_rows(
-    columns: Sequence[Column], texts: dict[int, pl.Series], raw: Sequence[bytes], errors: dict[int, RowError]
+    columns: Sequence[Column],
+    texts: dict[int, pl.Series],
+    row: Callable[[int], bytes],
+    errors: dict[int, RowError],
 ) -> dict[int, RowError]:
     for column in columns:
         for number in texts[column.index].is_null().arg_true().to_list():
             if number not in errors:
-                errors[number] = too_short(column, len(split_row(raw[number].decode())))
+                errors[number] = too_short(column, len(split_row(row(number).decode())))
     return errors
 
 
@@ -128,9 +133,10 @@ def _vector(texts: pl.Series, column: Column) -> tuple[Array, Array]:
 
     stripped = texts.str.strip_chars(BLANKS)
     if column.element.startswith("float") and column.type == "number":
-        wide = stripped.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+        kind = pl.Float32() if column.element == "float32" else pl.Float64()
+        read = stripped.cast(kind, strict=False).fill_null(float("nan")).to_numpy()
         with np.errstate(over="ignore", invalid="ignore"):
-            array = wide.astype(column.element)
+            array = read.astype(column.element)
         doubtful = ~np.isfinite(array)
         if column.empty_is_nan:
             doubtful &= (stripped != "").fill_null(value=False).to_numpy()

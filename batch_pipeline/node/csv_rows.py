@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.mapping import ColumnMapping, MappedLeaf
 from batch_pipeline.node import csv_blocks, csv_exact, csv_lenient, csv_typed
-from batch_pipeline.node.csv_fields import Column, FieldError, RowError, Value, dtype_of, parse_value, split_row
+from batch_pipeline.node.csv_fields import (
+    Column,
+    FieldError,
+    RowError,
+    TensorColumns,
+    Value,
+    dtype_of,
+    parse_value,
+    split_row,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +34,6 @@ if TYPE_CHECKING:
 
 SMALL_BLOCK = 2048
 """Up to so many bytes the exact reader is the quickest."""
-
-
-@dataclass(frozen=True)
-class TensorColumns:
-    """The columns that stand side by side in one ONNX input."""
-
-    name: str
-    """Empty for a column that no input takes: it is part of the request, so it has to be right all the same."""
-    element: str
-    rank: int
-    columns: tuple[Column, ...]
 
 
 @dataclass
@@ -71,36 +69,39 @@ def tensor_columns(binding: Binding, mapping: ColumnMapping, csv: CsvOptions) ->
 
 def parse(block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool) -> Rows:
     """The rows of a block of whole rows."""
-    columns = [column for tensor in tensors for column in tensor.columns]
-    if not columns:
+    if not any(tensor.columns for tensor in tensors):
         return Rows(len(csv_blocks.rows(block, multiline=multiline)))
-    if len(block) <= SMALL_BLOCK:
-        values, errors = csv_exact.read(block, columns, multiline=multiline)
-    elif (typed := csv_typed.read(block, columns, multiline=multiline)) is not None:
-        values, errors = typed, {}
-    else:
-        values, errors = csv_lenient.read(block, columns, multiline=multiline)
-    rows = Rows(len(values[0]), errors=errors)
-    keep = _good(rows) if rows.errors else None
-    position = 0
-    for tensor in tensors:
-        arrays = values[position : position + len(tensor.columns)]
-        position += len(tensor.columns)
+    arrays, errors = _read(block, tensors, multiline=multiline)
+    rows = Rows(len(arrays[0]), errors=errors)
+    keep = _good(rows) if errors else None
+    for tensor, array in zip(tensors, arrays, strict=True):
         if tensor.name:
-            rows.inputs[tensor.name] = _side_by_side(arrays, tensor, keep)
+            rows.inputs[tensor.name] = array if keep is None else array[keep]
     return rows
 
 
-def _side_by_side(arrays: list[Array], tensor: TensorColumns, keep: Array | None) -> Array:
+def _read(
+    block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool
+) -> tuple[list[Array], dict[int, RowError]]:
+    if len(block) <= SMALL_BLOCK:
+        return csv_exact.read(block, tensors, multiline=multiline)
+    if (typed := csv_typed.read(block, tensors, multiline=multiline)) is not None:
+        return typed
+    columns = [column for tensor in tensors for column in tensor.columns]
+    values, errors = csv_lenient.read(block, columns, multiline=multiline)
+    rest = iter(values)
+    return [_side_by_side([next(rest) for _ in tensor.columns], tensor) for tensor in tensors], errors
+
+
+def _side_by_side(arrays: list[Array], tensor: TensorColumns) -> Array:
     import numpy as np
 
     if tensor.rank <= 1:
-        block = arrays[0]
-    else:
-        block = np.empty((len(arrays[0]), len(arrays)), dtype=dtype_of(tensor.element))
-        for position, array in enumerate(arrays):
-            block[:, position] = array
-    return block if keep is None else block[keep]
+        return arrays[0]
+    block = np.empty((len(arrays[0]), len(arrays)), dtype=dtype_of(tensor.element))
+    for position, array in enumerate(arrays):
+        block[:, position] = array
+    return block
 
 
 def _good(rows: Rows) -> Array:

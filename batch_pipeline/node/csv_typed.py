@@ -1,12 +1,20 @@
-"""The quick reader of CSV rows: for blocks in which everything is in order, and for no others."""
+"""The quick reader of CSV rows: columns at once, each in its own type, and the few doubtful rows exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline.node import csv_quotes
-from batch_pipeline.node.csv_fields import Column, split_row
+from batch_pipeline.node import csv_exact, csv_regular
+from batch_pipeline.node.csv_fields import (
+    INTEGER,
+    NUMBER,
+    Column,
+    RowError,
+    TensorColumns,
+    dtype_of,
+    split_row,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,69 +22,187 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+_FEW = 64
+_SHARE = 8
+"""Up to so many rows, or one in so many, are read exactly; where more are doubtful, this is not the quick way."""
+_TRUE, _FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
+_EXACT = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
+"""Integers up to this are themselves in the type."""
 
-def read(block: bytes, columns: Sequence[Column], *, multiline: bool) -> list[Array] | None:
-    """The columns read at once by polars, or None where anything looks unusual."""
+
+def read(
+    block: bytes, tensors: Sequence[TensorColumns], *, multiline: bool
+) -> tuple[list[Array], dict[int, RowError]] | None:
+    """(the rows of each tensor, anything at all where there is an error; the errors by row).
+
+    None where the block is not regular, or much of it is doubtful.
+    """
+    regular = csv_regular.regular(block, multiline=multiline)
+    frame = _frame(regular, tensors) if regular is not None else None
+    if regular is None or frame is None:
+        return None
+    doubtful = _Doubtful(regular)
+    arrays = [_rows(frame, tensor, doubtful) for tensor in tensors]
+    numbers = doubtful.numbers
+    if len(numbers) > max(_FEW, regular.count // _SHARE):
+        return None
+    if numbers:  # what polars hands over may not be written to
+        arrays = [array if array.flags.writeable else array.copy() for array in arrays]
+    return arrays, _exactly(regular, numbers, tensors, arrays)
+
+
+class _Doubtful:
+    """The rows that are to be read exactly: nothing is known of them but that they are not as they should be."""
+
+    def __init__(self, regular: csv_regular.Regular) -> None:
+        import numpy as np
+
+        self.regular = regular
+        self._marked = np.zeros(regular.count, dtype=bool)
+        self._marked[list(regular.odd)] = True
+
+    def mark(self, rows: Array) -> None:
+        """`rows`: a bool a row."""
+        self._marked |= rows
+
+    @property
+    def numbers(self) -> list[int]:
+        import numpy as np
+
+        found: list[int] = np.flatnonzero(self._marked).tolist()
+        return found
+
+
+def _frame(regular: csv_regular.Regular, tensors: Sequence[TensorColumns]) -> pl.DataFrame | None:
     import polars as pl
 
-    types = {column.index: _read_as(column) for column in columns}
-    if None in types.values() or len({(column.index, _read_as(column)) for column in columns}) != len(types):
+    kinds = {(column.index, _read_as(column)) for tensor in tensors for column in tensor.columns}
+    types = dict(kinds)
+    width = len(split_row(regular.first))
+    if len(types) < len(kinds) or width <= max(types):
         return None
-    prepared = csv_quotes.regular(block, multiline=multiline)
-    if prepared is None:
-        return None
-    text, count, first = prepared
-    width = len(split_row(first))
-    if width <= max(types):
-        return None
-    schema = {str(index): types.get(index) or pl.String() for index in range(width)}
     try:
         frame = pl.read_csv(
-            text,
+            regular.text,
             has_header=False,
-            schema=schema,
+            schema={str(index): types.get(index, pl.String()) for index in range(width)},
             columns=sorted(types),
             truncate_ragged_lines=True,
+            ignore_errors=True,
         )
-    except pl.exceptions.PolarsError:  # a field that does not parse: the lenient reader says which
+    except pl.exceptions.PolarsError:  # not regular in polars' eyes
         return None
-    if frame.height != count:
-        return None
-    arrays = []
-    for column in columns:
-        series = frame[str(column.index)]
-        if series.null_count():
-            return None
-        array = _cast(series.to_numpy(), column)
-        if array is None:
-            return None
-        arrays.append(array)
-    return arrays
+    return frame if frame.height == regular.count else None
 
 
-def _read_as(column: Column) -> pl.DataType | None:
+def _read_as(column: Column) -> pl.DataType:
     import polars as pl
 
-    if column.is_text:
+    if column.element == "string" or column.type in ("boolean", "string"):
         return pl.String()
-    if column.element.startswith("float") and column.type == "number":
-        return pl.Float64()
-    if column.element.startswith(("int", "uint")) and column.type in ("integer", "number"):
-        return pl.Int64()
-    return None
+    if column.type == "number" and column.element.startswith("float"):
+        return pl.Float32() if column.element == "float32" else pl.Float64()
+    return pl.Int64()
 
 
-def _cast(array: Array, column: Column) -> Array | None:
-    """The values in the input's own type, or None where one does not fit."""
+def _rows(frame: pl.DataFrame, tensor: TensorColumns, doubtful: _Doubtful) -> Array:
     import numpy as np
 
+    if tensor.is_one_block:
+        block = frame.select(str(column.index) for column in tensor.columns).to_numpy(order="c")
+        return _floats(block, tensor.columns, doubtful)
+    arrays = [_values(frame[str(column.index)], column, doubtful) for column in tensor.columns]
+    if tensor.rank <= 1:
+        return arrays[0]
+    block = np.empty((frame.height, len(arrays)), dtype=dtype_of(tensor.element))
+    for position, array in enumerate(arrays):
+        block[:, position] = array
+    return block
+
+
+def _values(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
+    import numpy as np
+
+    if column.is_text:
+        return _texts(series, column, doubtful)
+    if column.element == "string" or column.type == "boolean":
+        return _parsed_texts(series, column, doubtful)
+    if column.type == "number" and column.element.startswith("float"):
+        return _floats(series.to_numpy()[:, None], (column,), doubtful)[:, 0]
+    if series.null_count():
+        doubtful.mark(series.is_null().to_numpy())
+        series = series.fill_null(0)
+    numbers = series.to_numpy()
+    lowest, highest = _limits(column.element)
+    if len(numbers) and (int(numbers.min()) < lowest or int(numbers.max()) > highest):
+        outside: Array = np.asarray((numbers < lowest) | (numbers > highest))
+        doubtful.mark(outside)
+        numbers = np.where(outside, 0, numbers)
+    return numbers.astype(dtype_of(column.element), copy=False)
+
+
+def _floats(block: Array, columns: Sequence[Column], doubtful: _Doubtful) -> Array:
+    """The block in the tensor's own type, with NaN for what is no number."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        block = block.astype(columns[0].element, copy=False)
+    right: Array = np.isfinite(block)
+    if not right.all():
+        for position, column in enumerate(columns):
+            if column.empty_is_nan:
+                right[:, position] |= doubtful.regular.empty(column.index)
+        doubtful.mark(np.asarray(~right.all(axis=1)))
+    return block
+
+
+def _texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
+    """A missing text is an empty one where the row has the field, which its width tells."""
+    if series.null_count():
+        doubtful.mark(doubtful.regular.widths <= column.index)
+        series = series.fill_null("")
+    return series.to_numpy()
+
+
+def _parsed_texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
+    """Booleans, and numbers that stay texts; what is not written in the usual way is read exactly."""
+    texts = series.fill_null("")
+    if column.type == "boolean":
+        right = texts.is_in([*_TRUE, *_FALSE])
+    else:
+        pattern = INTEGER if column.type == "integer" else NUMBER
+        right = texts.str.contains(f"^(?:{pattern.pattern})$".replace(r"\d", "[0-9]"))  # polars' \d is of any script
+    if not right.all():
+        doubtful.mark(~right.to_numpy())
     if column.element == "string":
-        return array
-    if column.element.startswith("float"):
-        with np.errstate(over="ignore"):
-            cast = array.astype(column.element, copy=False)
-        return cast if np.isfinite(cast).all() else None
-    limits = np.iinfo(column.element)
-    if len(array) and (int(array.min()) < limits.min or int(array.max()) > limits.max):
-        return None
-    return array.astype(column.element, copy=False)
+        return texts.to_numpy()
+    return texts.is_in(_TRUE).to_numpy().astype(dtype_of(column.element))
+
+
+def _limits(element: str) -> tuple[int, int]:
+    import numpy as np
+
+    if element.startswith("float"):
+        return -_EXACT[element], _EXACT[element]
+    if element == "bool":
+        return 0, 1
+    limits = np.iinfo(element)
+    return int(limits.min), int(limits.max)
+
+
+def _exactly(
+    regular: csv_regular.Regular, numbers: Sequence[int], tensors: Sequence[TensorColumns], arrays: Sequence[Array]
+) -> dict[int, RowError]:
+    """Reads these rows again, into the arrays, and returns the errors."""
+    columns = [column for tensor in tensors for column in tensor.columns]
+    errors: dict[int, RowError] = {}
+    for number in numbers:
+        values = csv_exact.read_row(regular.row(number), columns)
+        if isinstance(values, RowError):
+            errors[number] = values
+            continue
+        rest = iter(values)
+        for tensor, array in zip(tensors, arrays, strict=True):
+            for position in range(len(tensor.columns)):
+                array[(number, position) if array.ndim > 1 else number] = next(rest)
+    return errors

@@ -6,7 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InputFailed
@@ -14,7 +14,7 @@ from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.mapping import ColumnMapping
 from batch_pipeline.node import csv_blocks, csv_rows
 from batch_pipeline.node.batching import Answered, BatchingEngine
-from batch_pipeline.node.csv_fields import split_row
+from batch_pipeline.node.csv_fields import TensorColumns, split_row
 from batch_pipeline.node.csv_lines import Lines, result_lines
 from batch_pipeline.node.sample import Sample
 
@@ -36,6 +36,7 @@ class CsvWork:
     engine: BatchingEngine
     parsers: Executor
     sample: Sample
+    _known: dict[tuple[str, ...], tuple[ColumnMapping, tuple[TensorColumns, ...]]] = field(default_factory=dict)
 
     def lines(
         self,
@@ -60,8 +61,7 @@ class CsvWork:
             elif header is not None and self._needs_names:
                 first = header()
             names = _header_names(first)
-        mapping = self.mapping.resolve(names or [])
-        tensors = csv_rows.tensor_columns(self.binding, mapping, self.csv)
+        mapping, tensors = self._columns(tuple(names or ()))
         waiting: deque[tuple[bytes, Future[tuple[csv_rows.Rows, Future[Answered]]]]] = deque()
         for block in blocks:
             waiting.append((block, self.parsers.submit(self._submit, block, tensors)))
@@ -69,6 +69,16 @@ class CsvWork:
                 yield self._finished(*waiting.popleft(), mapping, names)
         while waiting:
             yield self._finished(*waiting.popleft(), mapping, names)
+
+    def _columns(self, header: tuple[str, ...]) -> tuple[ColumnMapping, tuple[TensorColumns, ...]]:
+        """Which columns go where in a file with this header; files of one header follow one another."""
+        known = self._known.get(header)
+        if known is None:
+            mapping = self.mapping.resolve(header)
+            known = mapping, csv_rows.tensor_columns(self.binding, mapping, self.csv)
+            self._known.clear()
+            self._known[header] = known
+        return known
 
     @property
     def _needs_names(self) -> bool:
@@ -85,9 +95,7 @@ class CsvWork:
         first, rest = csv_blocks.first_row(block, multiline=self.csv.multiline)
         return (itertools.chain([rest], blocks) if rest else blocks), first
 
-    def _submit(
-        self, block: bytes, tensors: tuple[csv_rows.TensorColumns, ...]
-    ) -> tuple[csv_rows.Rows, Future[Answered]]:
+    def _submit(self, block: bytes, tensors: tuple[TensorColumns, ...]) -> tuple[csv_rows.Rows, Future[Answered]]:
         rows = csv_rows.parse(block, tensors, multiline=self.csv.multiline)
         return rows, self.engine.submit(rows.inputs, rows.count - len(rows.errors))
 

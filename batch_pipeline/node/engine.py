@@ -16,26 +16,43 @@ if TYPE_CHECKING:
 Outputs = dict[str, Any]
 """By output name: an array, or a list with a dict (a ZipMap) or an array of its own size for each row."""
 
+CPU = ("CPUExecutionProvider",)
 INSTALL = {
     "CUDAExecutionProvider": "onnxruntime-gpu in place of onnxruntime, and the CUDA and cuDNN libraries it names",
     "TensorrtExecutionProvider": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
 }
 
 
+_NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "memoryallocation")
+
+
 class BatchFailed(Exception):
     """The model refused these inputs. Some of their rows, or the batch as such, are to blame."""
 
 
+class OutOfMemory(BatchFailed):
+    """There was no memory for so many rows at once."""
+
+
 class Engine(Protocol):
-    """A loaded model. `run` is called from one thread at a time."""
+    """A loaded model."""
+
+    @property
+    def lanes(self) -> int:
+        """How many calls may run side by side, each from a thread of its own."""
+        ...
 
     def run(self, inputs: Mapping[str, Array]) -> Outputs:
-        """The outputs for one batch. Raises BatchFailed."""
+        """The outputs for one batch. Raises BatchFailed, and OutOfMemory where fewer rows may do."""
         ...
 
 
 class OnnxEngine:
-    """A model in ONNX Runtime, on the providers it was asked to run on and no others."""
+    """A model in ONNX Runtime, on the providers it was asked to run on and no others.
+
+    On the CPU a call has one thread, and there are as many calls as threads: none spins in wait for the others, and a
+    row's answer does not depend on which rows share its call, as it does where a product is summed by several threads.
+    """
 
     def __init__(self, path: Path, *, threads: int, providers: Sequence[str], outputs: Sequence[str]) -> None:
         """Raises NodeFailed where the file does not load or a provider is not there."""
@@ -44,10 +61,13 @@ class OnnxEngine:
 
         _check_available(providers, ort.get_available_providers())
         options = ort.SessionOptions()
-        options.intra_op_num_threads = max(1, threads)
+        on_cpu = tuple(providers) == CPU
+        self.lanes = max(1, threads) if on_cpu else 1
+        options.intra_op_num_threads = 1 if on_cpu else max(1, threads)
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what is raised would be printed too, once for every row that fails
-        self._refusals = ERRORS
+        self._refusals: tuple[type[Exception], ...] = (*ERRORS, MemoryError)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
         except self._refusals as error:
@@ -60,8 +80,14 @@ class OnnxEngine:
         try:
             values = self._session.run(self._outputs, dict(inputs))
         except self._refusals as error:
-            raise BatchFailed(one_line(error)) from error
+            raise _failure(error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+
+def _failure(error: Exception) -> BatchFailed:
+    what = one_line(error)
+    no_memory = isinstance(error, MemoryError) or any(words in what.lower() for words in _NO_MEMORY)
+    return OutOfMemory(what or "there is no memory left") if no_memory else BatchFailed(what)
 
 
 def _check_available(wanted: Sequence[str], available: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import math
 import struct
 import warnings
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import InputFailed
@@ -31,7 +32,7 @@ def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Ar
     import numpy as np
 
     if source.form == "image":
-        return _laid_out(image_pixels(data, source, steps), source)[None]
+        return _laid_out(_pixels(data, source, steps), source, steps)[None]
     if source.tensor.element == "string":
         # As a void: of a Python bytes ONNX Runtime takes the repr, and of numpy's S what stands before a NUL.
         shape = (1,) * max(1, len(source.tensor.shape))
@@ -39,8 +40,8 @@ def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Ar
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def image_pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
-    """The preprocessed image as [height, width, channels] in the input's element type."""
+def _pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
+    """The image, resized and cropped, as [height, width, channels] of uint8."""
     import numpy as np
 
     image = _decoded(data, source, steps)
@@ -50,13 +51,7 @@ def image_pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> A
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if steps.do_center_crop:
         pixels = _center_crop(pixels, steps.crop_size or Size(source.height, source.width))
-    if not source.tensor.element.startswith("float"):
-        return pixels.astype(source.tensor.element, copy=False)
-    if steps.do_rescale:
-        pixels = (pixels.astype(np.float64) * steps.rescale_factor).astype(np.float32)
-    if steps.do_normalize:
-        pixels = _normalized(pixels.astype(np.float32, copy=False), steps)
-    return pixels.astype(source.tensor.element, copy=False)
+    return pixels
 
 
 def _decoded(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Picture:
@@ -119,13 +114,42 @@ def _center_crop(pixels: Array, size: Size) -> Array:
     return full[max(0, top) : min(full_height, top + crop_height), max(0, left) : min(full_width, left + crop_width)]
 
 
-def _normalized(pixels: Array, steps: ImagePreprocessing) -> Array:
+def _laid_out(pixels: Array, source: FileInput, steps: ImagePreprocessing) -> Array:
+    """The image in the model's layout and type. Raises InputFailed where the model's input has another fixed size."""
     import numpy as np
 
-    channels = pixels.shape[2]
-    mean, std = (np.array(_one_each(values, channels), np.float32) for values in (steps.image_mean, steps.image_std))
-    normalized: Array = (pixels - mean) / std
-    return normalized
+    height, width, channels = pixels.shape
+    shape = (channels, height, width) if source.layout == "NCHW" else (height, width, channels)
+    wanted = source.tensor.shape[1:]
+    fits = len(wanted) == len(shape) and all(size in (None, there) for size, there in zip(wanted, shape, strict=True))
+    if not fits:
+        sizes = ["any" if size is None else size for size in wanted]
+        raise InputFailed(
+            "wrong_shape",
+            f"the preprocessed image has shape {list(shape)}, the model's input {source.tensor.name!r} {sizes}",
+        )
+    table = _values(steps, channels, source.tensor.element)
+    tensor = np.empty(shape, dtype=table.dtype)
+    for channel in range(channels):
+        plane = tensor[channel] if source.layout == "NCHW" else tensor[:, :, channel]
+        np.take(table[channel], pixels[:, :, channel], out=plane, mode="clip")  # of uint8 nothing is to be clipped
+    return tensor
+
+
+@lru_cache
+def _values(steps: ImagePreprocessing, channels: int, element: str) -> Array:
+    """What becomes of each of the 256 values of a pixel, by channel: [channels, 256] in the input's element type."""
+    import numpy as np
+
+    values: Array = np.tile(np.arange(256, dtype=np.uint8), (channels, 1))
+    if not element.startswith("float"):
+        return values.astype(element)
+    if steps.do_rescale:
+        values = (values.astype(np.float64) * steps.rescale_factor).astype(np.float32)
+    if steps.do_normalize:
+        mean, std = (np.array(_one_each(given, channels), np.float32) for given in (steps.image_mean, steps.image_std))
+        values = (values.astype(np.float32, copy=False) - mean[:, None]) / std[:, None]
+    return values.astype(element, copy=False)
 
 
 def _one_each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -134,21 +158,3 @@ def _one_each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(set(values)) == 1 or channels == 1:
         return values[:1] * channels
     raise InputFailed("wrong_shape", f"the image has {channels} channels, the package's mean or std {len(values)}")
-
-
-def _laid_out(pixels: Array, source: FileInput) -> Array:
-    """The image in the model's layout. Raises InputFailed where the model's input has another fixed size."""
-    import numpy as np
-
-    tensor = pixels.transpose(2, 0, 1) if source.layout == "NCHW" else pixels
-    wanted = source.tensor.shape[1:]
-    fits = len(wanted) == tensor.ndim and all(
-        size in (None, there) for size, there in zip(wanted, tensor.shape, strict=True)
-    )
-    if not fits:
-        shape = ["any" if size is None else size for size in wanted]
-        raise InputFailed(
-            "wrong_shape",
-            f"the preprocessed image has shape {list(tensor.shape)}, the model's input {source.tensor.name!r} {shape}",
-        )
-    return np.ascontiguousarray(tensor)

@@ -69,6 +69,8 @@ def _scalars(array: Array, wanted: BasicType | None) -> pl.Series:
         return pl.Series("v", [_dumped(one, wanted) for one in array], dtype=pl.String)
     if array.dtype.kind == "b" and wanted in ("number", "integer"):
         array = array.astype(np.uint8)
+    if len(array) <= _FEW and array.dtype.kind in "iuf" and wanted in (None, "number"):
+        return pl.Series("v", _few_numbers(array), dtype=pl.String)
     texts = pl.Series("v", array).cast(pl.String)
     finite = np.isfinite(array)
     if array.dtype.kind == "f" and wanted == "integer":
@@ -78,6 +80,15 @@ def _scalars(array: Array, wanted: BasicType | None) -> pl.Series:
     if wanted == "string":
         texts = joined(['"', texts, '"'], len(texts))
     return texts if finite.all() else texts.scatter(np.flatnonzero(~finite), "null")
+
+
+def _few_numbers(array: Array) -> list[str]:
+    """The texts that polars would give them; `null` for what is not finite."""
+    import numpy as np
+    import orjson
+
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return orjson.dumps(native, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode().split(",")
 
 
 def _strings(array: Array, wanted: BasicType | None) -> pl.Series:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from batch_pipeline.node.csv_unit import CsvWork
@@ -50,22 +51,27 @@ def run_node(
 
 def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally, at_once: int) -> None:
     """Keeps every worker busy with one unit and one more in waiting; raises what a worker raised."""
-    running: set[Future[None]] = set()
+    finished: SimpleQueue[Future[None]] = SimpleQueue()
+    running = 0
     for unit in job.units:
         node.poll()
         if node.stopped:
             break
-        running.add(workers.submit(node.process, unit))
-        while len(running) >= 2 * at_once:
-            running = _wait(running, node, tally)
+        workers.submit(node.process, unit).add_done_callback(finished.put)
+        running += 1
+        while running >= 2 * at_once:
+            running -= _taken(finished, node, tally)
     while running:
-        running = _wait(running, node, tally)
+        running -= _taken(finished, node, tally)
 
 
-def _wait(running: set[Future[None]], node: Worker, tally: Tally) -> set[Future[None]]:
-    done, left = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
+def _taken(finished: SimpleQueue[Future[None]], node: Worker, tally: Tally) -> int:
+    """Waits a little for one unit to finish; how many did."""
+    try:
+        finished.get(timeout=POLL_SECONDS).result()
+        taken = 1
+    except Empty:
+        taken = 0
     node.poll()
     tally.say()
-    return left
+    return taken

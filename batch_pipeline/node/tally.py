@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from batch_pipeline.node.job import Progress, UnitError, UnitResult
 
@@ -16,39 +15,35 @@ class Tally:
     """Thread-safe. `said` is called from whichever thread counts, one at a time."""
 
     def __init__(self, units: int, on_progress: Callable[[Progress], None]) -> None:
-        self._progress = Progress(units=units)
+        self._units = units
+        self._done = self._failed = self._rows = self._failed_rows = self._read = 0
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._said = time.monotonic()
 
     @property
     def progress(self) -> Progress:
-        return self._progress
+        with self._lock:
+            return Progress(self._done, self._failed, self._units, self._rows, self._failed_rows, self._read)
 
     def count(self, *, read: int = 0, rows: int = 0, failed_rows: int = 0) -> None:
         """So many more bytes read and rows answered; rows count before their unit is done."""
         with self._lock:
-            now = self._progress
-            self._progress = replace(
-                now,
-                bytes_read=now.bytes_read + read,
-                rows=now.rows + rows,
-                failed_rows=now.failed_rows + failed_rows,
-            )
+            self._read += read
+            self._rows += rows
+            self._failed_rows += failed_rows
 
     def unit(self, outcome: UnitResult | UnitError) -> None:
         """One more unit is done. A divided CSV counts once, by its first part."""
         if outcome.part:
             return
         with self._lock:
-            failed = isinstance(outcome, UnitError)
-            self._progress = replace(
-                self._progress, done=self._progress.done + 1, failed=self._progress.failed + failed
-            )
+            self._done += 1
+            self._failed += isinstance(outcome, UnitError)
 
     def say(self) -> None:
         """Tells the progress if it is time. Called by the node's own thread."""
         now = time.monotonic()
         if now - self._said >= SECONDS:
             self._said = now
-            self._on_progress(self._progress)
+            self._on_progress(self.progress)

@@ -15,8 +15,9 @@ from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.sample import Sample
 
-ROWS_A_BATCH = 4096
-IMAGES_A_BATCH = 32
+ROWS_A_BATCH = 512, 8192
+FILES_A_BATCH = 1, 32
+"""In one call of the model: in the first one, and at most. On CPUs an image alone is as quick as among others."""
 SAMPLED = 3
 
 
@@ -47,4 +48,5 @@ def batch_rule(binding: Binding) -> BatchRule:
     whole = raw and file is not None and file.tensor.element != "string"
     ranks = {"scalar": None, "array": 2, "matrix": 3}
     ranked = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
-    return BatchRule(ROWS_A_BATCH if file is None else IMAGES_A_BATCH, binding.batch, whole, ranked)
+    first, most = ROWS_A_BATCH if file is None else FILES_A_BATCH
+    return BatchRule(most, binding.batch, first, 2 if file is None else 1, whole, ranked)

@@ -29,9 +29,10 @@ _MORE_FONTS = ("WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei", 
 def plot(found: Distribution) -> bytes | None:
     """A PNG image of the first leaves, on paper of its own, so that it reads on light and dark pages; some 15 kB.
 
-    None where there is nothing to draw. The library's own settings and state are left as they are.
+    None where there is nothing to draw: one value is no distribution. The library's own settings and state are left as
+    they are.
     """
-    leaves = [(path, leaf) for path, leaf in found["leaves"].items() if leaf["count"]][:MOST_LEAVES]
+    leaves = [(path, leaf) for path, leaf in found["leaves"].items() if leaf["count"] > 1][:MOST_LEAVES]
     if not leaves:
         return None
     from matplotlib import style

@@ -56,6 +56,21 @@ def test_float32_reads_back_as_the_same_float32(values: list[float]) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=9).map(lambda values: np.array(values, np.float32))
+    | st.lists(st.floats(), min_size=1, max_size=9).map(lambda values: np.array(values, np.float64))
+    | st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9).map(lambda values: np.array(values, np.int64))
+)
+def test_few_answers_and_many_are_the_same_texts(values: Any) -> None:
+    texts = []
+    for most in (0, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leaf_texts, "_FEW", most)
+            texts.append(leaf_texts.texts_of(values, "number").to_list())
+    assert texts[0] == texts[1]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(), min_size=1, max_size=5))
 def test_float64_reads_back_exactly_and_json_lacks_nan(values: list[float]) -> None:
     expected = [value if math.isfinite(value) else None for value in values]

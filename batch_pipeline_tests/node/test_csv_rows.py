@@ -1,4 +1,4 @@
-"""Every reader sees the same rows: the typed one, the vectorised one, the exact one, and Python's csv module."""
+"""Every reader sees the same rows: the typed one, the lenient one, the exact one, and Python's csv module."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from batch_pipeline.models.binding import BasicType
 from batch_pipeline.node import csv_rows
-from batch_pipeline.node.csv_fields import Column, FieldError, json_path, parse_value, split_row
-from batch_pipeline.node.csv_rows import Rows, TensorColumns, parse
+from batch_pipeline.node.csv_fields import Column, FieldError, TensorColumns, json_path, parse_value, split_row
+from batch_pipeline.node.csv_rows import Rows, parse
 
 
 def tensors(
@@ -241,3 +241,76 @@ def test_the_regular_case_takes_the_typed_reader(monkeypatch: pytest.MonkeyPatch
 def test_a_json_path_reads_as_people_write_it() -> None:
     assert json_path(("data", "rows", 0, "x")) == "data.rows[0].x"
     assert json_path(()) == "the value"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.00000005960464477539063", 1.0000001192092896),  # above half-way, where it rounds to half-way as a double
+        ("1.00000005960464477539062", 1.0),
+        ("1.000000059604644775390625", 1.0),  # half-way: to the even one
+        ("1.000000178813934326171875", 1.0000002384185791),
+        ("-1.00000005960464477539063", -1.0000001192092896),
+        ("1e-45", 1.401298464324817e-45),
+        ("3.4028235e38", 3.4028234663852886e38),
+    ],
+)
+@pytest.mark.parametrize("small", [0, 10**6])
+@pytest.mark.parametrize("clean", [True, False])
+def test_every_reader_rounds_to_the_nearest_float32_once(
+    text: str, expected: float, small: int, clean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_rows, "SMALL_BLOCK", small)
+    block = f"{text}\n".encode() + (b"" if clean else b"1 \n" * 100)  # which the typed reader leaves to the lenient one
+    found = parse(block, tensors(("number", "float32")), multiline=False).inputs["t0"]
+    assert float(found[0]) == expected
+
+
+ODD = st.sampled_from(
+    [
+        b"", b"1", b"1,2", b",,", b" 1 ,2,x", b'"1",2,x', b'1,"2,x', b'1,2,"x""y"', b'1,2,x"', b"\xff,2,x", b"1,2,\xc3",
+        b"1,2,\r", b"\r1,2,x", b"a,2,x", b"1,b,x", b"1e39,2,x", b"1,99999999999999999999,x", b"1,2.0,x", b"1,2,x,y",
+        b'"\xff",2,x', b",2,x", b"1,,x", b"1,2,\xe4\xb8\xad",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(ODD, max_size=8),
+    st.randoms(use_true_random=False),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_few_odd_rows_among_many_are_read_exactly_where_they_stand(
+    odd: list[bytes], random: Any, end: bytes, ended: bool, nan: bool
+) -> None:
+    rows = [b"%d.5,%d,t%d" % (number, number, number) for number in range(100)]
+    for row in odd:
+        rows.insert(random.randrange(len(rows) + 1), row)
+    wanted = tensors(("number", "float32"), ("integer", "int64"), ("string", "string"), nan=nan)
+    block = end.join(rows) + (end if ended or not rows[-1] else b"")
+    exactly: dict[str, Any] = {}
+    quickly: dict[str, Any] = {}
+    for small, found in ((10**6, exactly), (0, quickly)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_rows, "SMALL_BLOCK", small)
+            read = parse(block, wanted, multiline=False)
+        found |= {
+            "count": read.count,
+            "errors": sorted(read.errors.items()),
+            **{name: a.tolist() for name, a in read.inputs.items()},
+        }
+    assert repr(quickly) == repr(exactly)
+
+
+def test_one_odd_row_in_a_hundred_keeps_a_block_on_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(csv_rows, "csv_lenient")
+    rows = [b"1,2,x"] * 4000
+    for number, row in enumerate((b"1", b"a,2,x", b"\xff,2,x", b'1,2,"x', b"1,2,x\r", b"", b"1,true,x"), start=1):
+        rows[number * 100] = row
+    wanted = tensors(("number", "float32"), ("integer", "int64"), ("string", "string"))
+    found = parse(b"\n".join(rows), wanted, multiline=False)
+    assert found.count == 4000
+    assert [number // 100 for number in found.errors] == [1, 2, 3, 6, 7]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
-from batch_pipeline.node.engine import BatchFailed, OnnxEngine
+from batch_pipeline.node.engine import BatchFailed, OnnxEngine, OutOfMemory
 
 CPU = ("CPUExecutionProvider",)
 Save = Callable[..., Path]
@@ -78,9 +78,56 @@ def test_it_computes_on_so_many_threads_as_it_is_told(save: Save, threads: int) 
     path = doubling(save, None)
     before = len(list(Path("/proc/self/task").iterdir()))
     engine = OnnxEngine(path, threads=threads, providers=CPU, outputs=["y"])
-    # The caller's own thread is one of them.
-    assert len(list(Path("/proc/self/task").iterdir())) - before == threads - 1
-    assert engine.run({"x": np.ones((1, 2), np.float32)})["y"].tolist() == [[2, 2]]
+    with BatchingEngine(engine, BatchRule(most=4)) as batching:
+        assert len(list(Path("/proc/self/task").iterdir())) - before == threads
+        futures = [batching.submit({"x": np.full((1, 2), number, np.float32)}, 1) for number in range(50)]
+        assert [future.result().outputs["y"].tolist() for future in futures] == [[[2 * n, 2 * n]] for n in range(50)]
+
+
+def test_a_rows_answer_does_not_depend_on_the_rows_beside_it() -> None:
+    """These sums come out differently in a product of one row, and in a tree that several threads add up."""
+    folder = Path(__file__).parents[1] / "exported"
+    for name in ("logistic", "lightgbm", "mlp_regressor"):
+        path = folder / f"{name}.onnx"
+        session = ort.InferenceSession(str(path))
+        found, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]
+        engine = OnnxEngine(path, threads=2, providers=CPU, outputs=outputs)
+        x = np.random.default_rng(7).normal(size=(500, found.shape[1])).astype(np.float32)
+        together = answer_rows(engine, BatchRule(most=500), {found.name: x}, 500).outputs
+        for most in (1, 2, 3, 64):
+            apart = answer_rows(engine, BatchRule(most=most, least=2), {found.name: x}, 500).outputs
+            for output, values in together.items():
+                assert values.tolist() == apart[output].tolist(), (name, most, output)
+
+
+class Hungry:
+    """An engine with memory for so many rows."""
+
+    lanes = 1
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.calls: list[int] = []
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls.append(len(inputs["x"]))
+        if len(inputs["x"]) > self.room:
+            raise OutOfMemory("no room")
+        return {"y": inputs["x"] * 2}
+
+
+def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger() -> None:
+    engine, x = Hungry(5), np.arange(64, dtype=np.float32)
+    with BatchingEngine(engine, BatchRule(most=16)) as batching:
+        answered = batching.submit({"x": x}, 64).result()
+    assert answered.outputs["y"].tolist() == (x * 2).tolist()
+    assert not answered.failed
+    assert engine.calls == [16, 8, 4, 4, 8, *[4] * 14]
+
+
+def test_a_row_for_which_there_is_no_memory_fails_alone() -> None:
+    answered = answer_rows(Hungry(0), BatchRule(most=4), {"x": np.ones(3, np.float32)}, 3)
+    assert answered.failed == dict.fromkeys(range(3), "no room")
 
 
 @pytest.mark.parametrize("batch", [None, 1, 4])

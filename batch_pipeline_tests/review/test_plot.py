@@ -53,11 +53,11 @@ def test_it_is_a_small_png():
 
 def test_it_draws_what_the_distribution_says():
     assert plot(distribution([{"x": "a"}, {"x": "b"}])) != plot(distribution([{"x": "a"}, {"x": "a"}]))
-    assert plot(distribution([{"x": 0.5}])) is not None
+    assert plot(distribution([{"x": 0.5}, {"x": 0.5}])) is not None
     assert plot(flowers()) == plot(flowers())
 
 
-@pytest.mark.parametrize("answers", [[], [{}], [None], [{"x": None}]])
+@pytest.mark.parametrize("answers", [[], [{}], [None], [{"x": None}], [{"x": 1, "y": "a"}]])
 def test_nothing_to_draw(answers):
     assert plot(distribution(answers)) is None
 
@@ -90,7 +90,7 @@ def test_characters_without_a_font_make_no_noise(caplog):
 def test_chinese_labels_are_drawn_where_a_font_has_them(tmp_path):
     from matplotlib import font_manager
 
-    label = distribution([{"label": "玫"}])
+    label = distribution([{"label": "玫"}, {"label": "玫"}])
     boxes = plot(label)
     font_manager.fontManager.addfont(chinese_font(tmp_path / "font.ttf"))
     try:
@@ -135,7 +135,7 @@ def test_it_works_where_there_is_no_home_and_loads_the_library_only_then():
         "from batch_pipeline.review import plot, report\n"
         "from batch_pipeline.review.distribution import distribution\n"
         "assert not {'matplotlib', 'jsonschema', 'numpy', 'polars'} & set(sys.modules), sys.modules.keys()\n"
-        "assert plot.plot(distribution([{'x': 'a'}])).startswith(b'\\x89PNG')\n"
+        "assert plot.plot(distribution([{'x': 'a'}, {'x': 'a'}])).startswith(b'\\x89PNG')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG"))}

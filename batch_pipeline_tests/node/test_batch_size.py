@@ -1,0 +1,50 @@
+"""How many rows go into a call, as calls are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from batch_pipeline.node.batch_size import BatchSize
+
+
+def settled(size: BatchSize, seconds: Callable[[int], float]) -> int:
+    for _ in range(100):
+        size.took(size.rows, seconds(size.rows))
+    return size.rows
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (lambda rows: 0.001 + rows * 1e-6, 1024),  # a call costs something: as many as may be
+        (lambda rows: rows * 1e-6, 8),  # it costs nothing
+        (lambda rows: 0.001 + rows * (1e-6 if rows <= 64 else 1e-4), 64),  # more do not fit the cache
+    ],
+)
+def test_it_settles_where_a_row_is_quickest(seconds: Callable[[int], float], expected: int) -> None:
+    assert settled(BatchSize(8, 1024), seconds) == expected
+
+
+def test_calls_that_are_not_nearly_full_say_nothing() -> None:
+    size = BatchSize(8, 1024)
+    for _ in range(100):
+        size.took(4, 0.0001)
+    assert size.rows == 8
+
+
+def test_the_first_calls_of_a_size_do_not_decide_alone() -> None:
+    size = BatchSize(8, 16)
+    size.took(8, 1.0)
+    assert size.rows == 8
+
+
+def test_where_memory_ran_out_it_grows_no_more() -> None:
+    size = BatchSize(8, 1024)
+    while size.rows < 128:
+        size.took(size.rows, 0.001)
+    size.out_of_memory(128)
+    assert settled(size, lambda _: 0.001) == 64
+    size.out_of_memory(1)
+    assert size.rows == 1
