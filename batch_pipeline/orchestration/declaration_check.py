@@ -74,6 +74,17 @@ def _of_triggers(declaration: Declaration, settings: Settings) -> Iterator[Probl
         except BatchPipelineError as error:
             yield Problem(where, error.message)
     yield from _shared(folders)
+    yield from _same_times(declaration)
+
+
+def _same_times(declaration: Declaration) -> Iterator[Problem]:
+    """A time makes one service, so that the second schedule of the same times would only ever be skipped."""
+    known: dict[tuple[str, str], int] = {}
+    for number, trigger in enumerate(declaration.triggers):
+        if isinstance(trigger, ScheduleTrigger):
+            first = known.setdefault((" ".join(trigger.cron.split()), trigger.timezone), number)
+            if first != number:
+                yield Problem(f"triggers.{number}", f"is the schedule of triggers.{first} once more: one is enough")
 
 
 def _of_model(declaration: Declaration, where: str, *, again: bool) -> Iterator[Problem]:
