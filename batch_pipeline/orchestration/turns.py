@@ -7,6 +7,7 @@ only become free. What was decided is noted on the run; a service that was let i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Literal
 
@@ -62,7 +63,9 @@ def _refuse_without_room(instance: dg.DagsterInstance, service: ServiceId, setti
     listed = {ServiceId(declaration, name) for declaration, names in existing.items() for name in names}
     starting = {each for each in map(_service, instance.get_runs(at_work)) if each is not None}
     places = _places(instance, listed | starting)
-    refuse_above_limit(sum(place < places[service] for place in places.values()), settings)
+    # A run that was refused and asks again has no place: everyone else is before it.
+    own = places.get(service, math.inf)
+    refuse_above_limit(sum(place < own for place in places.values()), settings)
 
 
 def _places(instance: dg.DagsterInstance, services: Collection[ServiceId]) -> dict[ServiceId, int]:

@@ -12,7 +12,8 @@ from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.launching import launch
 from batch_pipeline.orchestration.names import SERVICE
-from batch_pipeline.orchestration.turns import TAG_ADMISSION
+from batch_pipeline.orchestration.turns import TAG_ADMISSION, admit
+from batch_pipeline.settings import Settings
 
 
 def parameters(place, name):
@@ -57,6 +58,8 @@ def test_one_that_was_refused_stays_so_until_there_is_room(instance, ui, start, 
     assert start(ui("first")) is None
     refused = ui("second")
     assert start(refused) == "LimitReached"
+    with pytest.raises(LimitReached):
+        admit(instance, SERVICE, instance.get_run_by_id(refused.run_id), Settings(max_services=1))
     assert start(ui("second")) == "LimitReached"
     # A re-execution has the tags of its parent.
     copied = instance.get_run_by_id(refused.run_id).tags[TAG_ADMISSION]
