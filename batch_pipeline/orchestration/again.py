@@ -1,30 +1,22 @@
-"""Services that are to run again with another version of their model: which they are, and the backfill that does it."""
+"""Services that are to run again with another version of their model: which they are, and which are left over."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import CodeLocationOrigin, RemotePartitionSetOrigin, RemoteRepositoryOrigin
-from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import SENSOR_NAME_TAG
 
+from batch_pipeline.orchestration.backfills import NewModel, backfills_for
 from batch_pipeline.orchestration.declaration import Declaration
-from batch_pipeline.orchestration.names import INFERENCE_RESULTS, TAG_DECLARATION, TAG_MODEL
+from batch_pipeline.orchestration.names import INFERENCE_RESULTS, TAG_MODEL
 from batch_pipeline.orchestration.runs import latest_records
 from batch_pipeline.orchestration.states import ACTIVE, state_of
 
-TAG_NEW_MODEL = "batch_pipeline/new_model"
-"""On a backfill and its runs: the model that they were started for. The same content may come back as a new version."""
-
 MODEL_DIGEST = "model_digest"
 """The metadata of results that says which model made them."""
-
 
 _ENDS = {
     BulkActionStatus.CANCELING: "was cancelled",
@@ -33,19 +25,6 @@ _ENDS = {
     BulkActionStatus.FAILED: "failed",
     BulkActionStatus.COMPLETED_FAILED: "has ended",
 }
-
-
-@dataclass(frozen=True)
-class NewModel:
-    """The version of a model that services are to run again with."""
-
-    name: str
-    ref: str
-    digest: str
-
-    @property
-    def tag(self) -> str:
-        return f"{self.ref} {self.digest}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +48,9 @@ class Ended:
 def again_with(instance: dg.DagsterInstance, declaration: Declaration, model: NewModel) -> Again:
     """Services that have run, name the model without a version, have no results of it, and were not yet asked for."""
     records = latest_records(instance, declaration.name, _names(instance, declaration))
-    asked = {name for backfill in _backfills(instance, declaration, model) for name in backfill.partition_names or ()}
+    asked = {
+        name for backfill in backfills_for(instance, declaration, model) for name in backfill.partition_names or ()
+    }
     meant = [
         name
         for name, record in sorted(records.items())
@@ -87,54 +68,10 @@ def ended_without(instance: dg.DagsterInstance, declaration: Declaration, model:
     Nobody makes up for them but a person: cancelling is a decision, Dagster has tried several times before it gives up,
     and a service that failed by itself would fail again.
     """
-    found = list(reversed(_backfills(instance, declaration, model, tuple(_ENDS))))
+    found = list(reversed(backfills_for(instance, declaration, model, tuple(_ENDS))))
     existing = set(_names(instance, declaration)) if found else set()
     ended = (_ended(instance, declaration, backfill, existing, model.digest) for backfill in found)
     return [each for each in ended if each.left]
-
-
-def start_backfill(
-    instance: dg.DagsterInstance,
-    declaration: Declaration,
-    names: Sequence[str],
-    *,
-    model: NewModel,
-    sensor: str,
-    location: CodeLocationOrigin,
-    repository: str,
-) -> str:
-    """One backfill of the declaration's job, in which each service has its own recorded parameters. Returns its id.
-
-    The id follows from what is asked for, so that asking for the same again, as a tick that was killed does, changes
-    nothing.
-    """
-    text = "\n".join((declaration.name, model.ref, model.digest, *names))
-    backfill_id = hashlib.sha256(text.encode()).hexdigest()[:12]
-    if instance.get_backfill(backfill_id) is None:
-        partition_set = partition_set_snap_name_for_job_name(declaration.job)
-        instance.add_backfill(
-            PartitionBackfill(
-                backfill_id=backfill_id,
-                status=BulkActionStatus.REQUESTED,
-                from_failure=False,
-                tags={TAG_DECLARATION: declaration.name, TAG_NEW_MODEL: model.tag, SENSOR_NAME_TAG: sensor},
-                backfill_timestamp=datetime.now(UTC).timestamp(),
-                title=model.ref,
-                partition_set_origin=RemotePartitionSetOrigin(
-                    repository_origin=RemoteRepositoryOrigin(location, repository), partition_set_name=partition_set
-                ),
-                partition_names=list(names),
-            )
-        )
-    return backfill_id
-
-
-def _backfills(
-    instance: dg.DagsterInstance, declaration: Declaration, model: NewModel, statuses: Sequence[BulkActionStatus] = ()
-) -> Sequence[PartitionBackfill]:
-    """Those for this model, newest first; all, or those of some statuses."""
-    tags = {TAG_DECLARATION: declaration.name, TAG_NEW_MODEL: model.tag}
-    return instance.get_backfills(filters=BulkActionsFilter(tags=tags, statuses=list(statuses) or None))
 
 
 def _ended(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_pipeline.orchestration.again import Again, Ended, NewModel, again_with, ended_without, start_backfill
+from batch_pipeline.orchestration.again import Again, Ended, again_with, ended_without
+from batch_pipeline.orchestration.backfills import NewModel, start_backfill
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.names import full_name
 from batch_pipeline.orchestration.requests import TickFailed, as_tick_failures
