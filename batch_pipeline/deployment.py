@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InvalidSettings
 from batch_pipeline.settings import Settings
+from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
     from batch_pipeline.models.registry import Registry
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
 class Deployment:
     """The deployment as seen from this process. Nothing is opened, and no thread started, before it is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeouts: Timeouts = USUAL) -> None:
         self.settings = settings
+        self.timeouts = timeouts
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Deployment:
+    def from_environment(cls, env: Mapping[str, str] = os.environ, timeouts: Timeouts = USUAL) -> Deployment:
         """Raises `InvalidSettings`. S3 credentials are read from the process's own environment, by the client."""
-        return cls(Settings.from_environment(env))
+        return cls(Settings.from_environment(env), timeouts)
 
     @cached_property
     def storage(self) -> Storage:
         from batch_pipeline.storage import Storage
 
-        return Storage(allow_local=self.settings.allow_local_files)
+        return Storage(allow_local=self.settings.allow_local_files, timeouts=self.timeouts)
 
     @cached_property
     def registry(self) -> Registry:
@@ -56,6 +58,6 @@ class Deployment:
 
         return ShareLinkReader(self.settings.share_link_hosts, self.settings.endpoint)
 
-    def __getstate__(self) -> dict[str, Settings]:
+    def __getstate__(self) -> dict[str, object]:
         """Clients and threads stay behind; the other process makes its own."""
-        return {"settings": self.settings}
+        return {"settings": self.settings, "timeouts": self.timeouts}

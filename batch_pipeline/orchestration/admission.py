@@ -1,15 +1,20 @@
-"""What keeps a service out for the sake of others: one at work already, too many of them; and what one run may do."""
+"""What keeps a service out for the sake of others: one at work already, too many of them; and what one run may do.
+
+Whether a run that has started is let in is in turns.py.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.tags import RETRY_NUMBER_TAG
 
 from batch_pipeline.errors import LimitReached, ServiceBusy
-from batch_pipeline.orchestration.identity import all_services
+from batch_pipeline.orchestration.identity import ServiceId, all_services
 from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE, full_name
-from batch_pipeline.orchestration.runs import latest_run, run_records
+from batch_pipeline.orchestration.runs import latest_run
 from batch_pipeline.orchestration.states import ACTIVE, state_of
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
@@ -53,14 +58,6 @@ def existing_services(instance: dg.DagsterInstance) -> dict[str, set[str]]:
     return existing
 
 
-def admit_partition(instance: dg.DagsterInstance, declaration: str, name: str, settings: Settings) -> None:
-    """Count in a service that was launched otherwise than by us, in the UI for example. Raises `LimitReached`."""
-    existing = existing_services(instance)
-    known = existing.get(declaration, set())
-    runs = run_records(instance, declaration, [name])
-    first = next(runs, None) is None or next(runs, None) is None
-    if first:
-        refuse_above_limit(sum(map(len, existing.values())) - (name in known), settings)
-    # A fixed declaration's one service is named as itself, and needs no record.
-    if name not in known and name != declaration:
-        instance.add_dynamic_partitions(declaration, [name])
+def count_services(existing: Mapping[str, Collection[str]], refused: Collection[ServiceId]) -> int:
+    """How many there are; one that was only ever refused takes no room."""
+    return sum(map(len, existing.values())) - len(refused)

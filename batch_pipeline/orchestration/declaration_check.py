@@ -77,6 +77,7 @@ def _of_triggers(declaration: Declaration, settings: Settings) -> Iterator[Probl
         except BatchPipelineError as error:
             yield Problem(where, error.message)
     yield from among(found)
+    yield from _same_times(declaration)
 
 
 def _of_numbers(trigger: Trigger, where: str) -> Iterator[Problem]:
@@ -84,6 +85,16 @@ def _of_numbers(trigger: Trigger, where: str) -> Iterator[Problem]:
         value = getattr(trigger, name, None)
         if value is not None and not least <= value < math.inf:
             yield Problem(f"{where}.{name}", f"is {value!r}; a number of at least {least} is expected")
+
+
+def _same_times(declaration: Declaration) -> Iterator[Problem]:
+    """A time makes one service, so that the second schedule of the same times would only ever be skipped."""
+    known: dict[tuple[str, str], int] = {}
+    for number, trigger in enumerate(declaration.triggers):
+        if isinstance(trigger, ScheduleTrigger):
+            first = known.setdefault((" ".join(trigger.cron.split()), trigger.timezone), number)
+            if first != number:
+                yield Problem(f"triggers.{number}", f"is the schedule of triggers.{first} once more: one is enough")
 
 
 def _of_model(declaration: Declaration, where: str, *, again: bool) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 from batch_pipeline.errors import InvalidSettings
 from batch_pipeline.orchestration.admission import (
     as_admitted,
+    count_services,
     existing_services,
     refuse_above_limit,
     refuse_if_busy,
@@ -28,6 +29,7 @@ from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_OVE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_run, recorded_config
 from batch_pipeline.orchestration.states import State, state_of
+from batch_pipeline.orchestration.turns import refused_services
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters, generate_name
 
@@ -176,13 +178,14 @@ def _admitted(
     from batch_pipeline import service
 
     existing = existing_services(instance)
+    refused = refused_services(instance, existing)
     if parameters.name is None:
         parameters = parameters.model_copy(update={"name": generate_name(existing[SERVICE])})
     name = parameters.name or ""
     if name in existing[SERVICE]:
         refuse_if_busy(instance, SERVICE, name)
-    else:
-        refuse_above_limit(sum(map(len, existing.values())), deployment.settings)
+    if name not in existing[SERVICE] or ServiceId(SERVICE, name) in refused:
+        refuse_above_limit(count_services(existing, refused), deployment.settings)
     service.check(as_admitted(parameters, overwrite=overwrite), deployment)
     return parameters, name not in existing[SERVICE]
 

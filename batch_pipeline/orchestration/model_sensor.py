@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_pipeline.orchestration.again import Again, again_with, start_backfill
+from batch_pipeline.orchestration.again import Again, Ended, again_with, ended_without
+from batch_pipeline.orchestration.backfills import NewModel, start_backfill
 from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.names import full_name
 from batch_pipeline.orchestration.requests import TickFailed, as_tick_failures
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.triggers.settings import ModelTrigger
@@ -15,6 +17,8 @@ from batch_pipeline.triggers.settings import ModelTrigger
 if TYPE_CHECKING:
     from batch_pipeline.deployment import Deployment
     from batch_pipeline.models.registry import ModelVersion
+
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Seen:
         except (ValueError, TypeError, KeyError):
             return None
 
+    def model(self, name: str) -> NewModel:
+        return NewModel(name, f"{name}:{self.version}", self.digest)
+
     def __str__(self) -> str:
         return json.dumps({"version": self.version, "digest": self.digest, "done": self.done})
 
@@ -45,7 +52,7 @@ def model_sensor(declaration: Declaration, job: Any, kind: str, trigger: ModelTr
 
     def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, name, deployment.get())
+            return _tick(context, declaration, name, deployment.in_tick())
 
     return dg.SensorDefinition(
         name=name,
@@ -64,17 +71,22 @@ def model_sensor(declaration: Declaration, job: Any, kind: str, trigger: ModelTr
 def _tick(
     context: dg.SensorEvaluationContext, declaration: Declaration, sensor: str, ours: "Deployment"
 ) -> dg.SensorResult:
+    from batch_pipeline.triggers.looking import sentence
+
     newest = ours.registry.show(_model(declaration))
+    model = NewModel(newest.name, newest.ref, newest.digest or "")
     seen = Seen.read(context.cursor)
     said = _nothing_to_do(newest, seen)
+    known = seen.model(newest.name) if seen is not None and said is not None else model
+    left = [_left(each, declaration, known) for each in ended_without(context.instance, declaration, known)]
     if said is not None:
         # The first look only remembers: what is there by then is what services were deployed with.
-        position = Seen(newest.version, _digest(newest)) if seen is None and newest.status == "normal" else seen
-        return _said(context, said, position)
-    found = again_with(context.instance, declaration, _model(declaration), _digest(newest))
-    backfill = _start(context, declaration, sensor, newest, found) if found.ready else None
-    message = _message(newest, found, backfill)
-    return _said(context, message, Seen(newest.version, _digest(newest), done=not found.busy))
+        position = Seen(newest.version, model.digest) if seen is None and newest.status == "normal" else seen
+        return _said(context, sentence(said, *left), position)
+    found = again_with(context.instance, declaration, model)
+    backfill = _start(context, declaration, sensor, model, found) if found.ready else None
+    message = sentence(_message(model, found, backfill), *left)
+    return _said(context, message, Seen(newest.version, model.digest, done=not found.busy))
 
 
 def _nothing_to_do(newest: "ModelVersion", seen: Seen | None) -> str | None:
@@ -92,7 +104,7 @@ def _nothing_to_do(newest: "ModelVersion", seen: Seen | None) -> str | None:
 
 
 def _start(
-    context: dg.SensorEvaluationContext, declaration: Declaration, sensor: str, newest: "ModelVersion", found: Again
+    context: dg.SensorEvaluationContext, declaration: Declaration, sensor: str, model: NewModel, found: Again
 ) -> str:
     if context.code_location_origin is None or context.repository_name is None:
         raise TickFailed("a backfill can only be started by the sensor of a code location that Dagster has loaded")
@@ -100,22 +112,33 @@ def _start(
         context.instance,
         declaration,
         found.ready,
-        title=newest.ref,
-        digest=_digest(newest),
+        model=model,
         sensor=sensor,
         location=context.code_location_origin,
         repository=context.repository_name,
     )
 
 
-def _message(newest: "ModelVersion", found: Again, backfill: str | None) -> str:
+def _message(model: NewModel, found: Again, backfill: str | None) -> str:
     from batch_pipeline.triggers.looking import counted, sentence
 
     return sentence(
-        f"{newest.ref} is the newest normal version",
+        f"{model.ref} is the newest normal version",
         backfill and f"backfill {backfill} runs {counted(len(found.ready), 'service')} again",
         found.busy and f"at work, to run again afterwards: {counted(len(found.busy), 'service')}",
         not backfill and not found.busy and "no service is to run again",
+    )
+
+
+def _left(ended: Ended, declaration: Declaration, model: NewModel) -> str:
+    from batch_pipeline.triggers.looking import counted
+
+    named = ", ".join(full_name(declaration.name, name) for name in ended.left[:_NAMED])
+    more = f" and {len(ended.left) - _NAMED:,} more" if len(ended.left) > _NAMED else ""
+    return (
+        f"backfill {ended.backfill_id} {ended.how}, and {len(ended.left):,} of its "
+        f"{counted(ended.services, 'service')} have no results of {model.ref} ({named}{more}); "
+        "run one again with: batch-pipeline services run NAME"
     )
 
 
@@ -127,7 +150,3 @@ def _said(context: dg.SensorEvaluationContext, message: str, position: Seen | No
 
 def _model(declaration: Declaration) -> str:
     return str((declaration.template or {}).get("model", ""))
-
-
-def _digest(version: "ModelVersion") -> str:
-    return version.digest or ""

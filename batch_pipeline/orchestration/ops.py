@@ -11,7 +11,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 from batch_pipeline.errors import ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
-from batch_pipeline.orchestration.admission import admit_partition, as_admitted, may_start_over
+from batch_pipeline.orchestration.admission import as_admitted, may_start_over
 from batch_pipeline.orchestration.earlier import Earlier, earlier_runs
 from batch_pipeline.orchestration.failures import as_failures, failure
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
@@ -28,6 +28,7 @@ from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import inherited_description
 from batch_pipeline.orchestration.tags import model_tags, resource_tags, service_tags, summary_tags
+from batch_pipeline.orchestration.turns import admit
 from batch_pipeline.ownership import Owner
 
 
@@ -69,7 +70,7 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
         # A re-execution has its parent's tags, whose description an empty one would leave standing.
         copied = dict.fromkeys({TAG_DESCRIPTION} & run.tags.keys(), "")
         context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration)})
-        admit_partition(context.instance, declaration, context.partition_key, ours.settings)
+        admit(context.instance, declaration, run, ours.settings)
         admitted = as_admitted(parameters, overwrite=may_start_over(run))
         report = service.ingest(
             admitted, ours, _owner(context, parameters.full_name), is_gone=partial(is_ended, context.instance)

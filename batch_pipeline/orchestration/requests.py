@@ -14,12 +14,13 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from batch_pipeline.errors import BatchPipelineError, InvalidParameters
 from batch_pipeline.locations import parse_source
-from batch_pipeline.orchestration.admission import existing_services
+from batch_pipeline.orchestration.admission import count_services, existing_services
 from batch_pipeline.orchestration.config import named_parameters, to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.names import PARTITION
 from batch_pipeline.orchestration.runs import run_records
 from batch_pipeline.orchestration.tags import service_tags
+from batch_pipeline.orchestration.turns import refused_services
 from batch_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class Existing:
         self._instance = instance
         self._declaration = declaration
         self.names = frozenset(instance.get_dynamic_partitions(declaration))
-        all_names = {**existing_services(instance), declaration: self.names}
-        self.count = sum(map(len, all_names.values()))
+        existing = {**existing_services(instance), declaration: set(self.names)}
+        self.count = count_services(existing, refused_services(instance, existing))
 
     def requested(self, position: Position, run_keys: Sequence[str]) -> set[str]:
         """Which of these run keys need no run any more: the service of each has one, or was deleted.
@@ -104,11 +105,12 @@ class Existing:
 
 @dataclass
 class Requests:
-    """The runs to ask for; why others are refused; and how many wait for services to be deleted."""
+    """The runs to ask for; why others are refused; how many wait for services to be deleted, or for the next tick."""
 
     runs: list[dg.RunRequest] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     waiting: int = 0
+    later: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -120,14 +122,20 @@ class Requests:
 
 
 def requests_for(
-    arrivals: Iterable[Arrival], declaration: Declaration, existing: Existing, settings: Settings
+    arrivals: Iterable[Arrival], declaration: Declaration, existing: Existing, settings: Settings, most: int
 ) -> Requests:
-    """A run for each arrival that has room among the deployment's services, and whose parameters are right."""
+    """A run for each arrival that has room among the deployment's services, and whose parameters are right.
+
+    `most` of them; the others come again at the next look.
+    """
     found = Requests()
     new: set[str] = set()
     for arrival in arrivals:
         occasion = arrival.occasion
         if occasion.name in new:
+            continue
+        if len(found.runs) >= most:
+            found.later += 1
             continue
         if occasion.name not in existing.names and existing.count + len(new) >= settings.max_services:
             found.waiting += 1
@@ -146,6 +154,9 @@ def _service(run_key: str) -> tuple[str, str]:
     """The name of the service made for an arrival of this run key, and the digest at its end."""
     from batch_pipeline.triggers.template import SUFFIX, service_name
 
+    if "://" not in run_key:
+        name = run_key.partition(" ")[0]
+        return name, name[-8:]
     text = json.loads(run_key) if run_key.startswith('"') else run_key
     uri, _, etag = text.rpartition(" ")
     place: Any = parse_source(uri, allow_local=True)

@@ -22,6 +22,13 @@ class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return Deployment.from_environment()
 
+    def in_tick(self) -> "Deployment":
+        """The same for a sensor, which must end well before Dagster ends its tick. Raises `InvalidSettings`."""
+        from batch_pipeline.deployment import Deployment
+        from batch_pipeline.storage.timeouts import IN_TICKS
+
+        return Deployment.from_environment(timeouts=IN_TICKS)
+
 
 def step_outputs(folder: Location | None) -> dict[str, Any]:
     """The IO manager of a deployment whose steps run on several machines; none for Dagster's own, of one machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -85,6 +85,25 @@ def _newest_records(instance: dg.DagsterInstance, declaration: str, names: Colle
         missing = [name for name in missing if name not in latest]
         cursor = page[-1].dagster_run.run_id
     return latest
+
+
+def oldest_records(
+    instance: dg.DagsterInstance, declaration: str, names: Collection[str], counts: Callable[[DagsterRun], bool]
+) -> dict[str, RunRecord]:
+    """The first run of each of these services that counts; a service without one is left out."""
+    oldest: dict[str, RunRecord] = {}
+    missing, cursor = list(names), None
+    while missing:
+        filters = RunsFilter(tags={PARTITION: missing})
+        page = instance.get_run_records(filters, limit=PAGE, cursor=cursor, ascending=True)
+        for record in page:
+            if declaration_of(record.dagster_run) == declaration and counts(record.dagster_run):
+                oldest.setdefault(record.dagster_run.tags[PARTITION], record)
+        if len(page) < PAGE:
+            break
+        missing = [name for name in missing if name not in oldest]
+        cursor = page[-1].dagster_run.run_id
+    return oldest
 
 
 def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> DagsterRun | None:

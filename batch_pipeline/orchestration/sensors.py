@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST = 50
 """Runs that one tick asks for: Dagster makes them one after the other."""
 _LARGEST = 1600
+"""Arrivals of a look that is to find others behind those that are refused."""
 _NAMED = 3
 
 
@@ -42,7 +43,7 @@ def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:
 def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger) -> dg.SensorDefinition:
     def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, trigger, deployment.get())
+            return _tick(context, declaration, trigger, deployment.in_tick())
 
     return dg.SensorDefinition(
         name=f"{declaration.name}_{kind}",
@@ -82,16 +83,17 @@ def _look(
     trigger: DataTrigger,
     ours: "Deployment",
 ) -> "tuple[Look, Requests]":
-    """Look for as many as there may be runs; for more where those that are refused stand before the others."""
-    most = MOST
-    while True:
+    """Look for as many as there may be runs; once more, behind those that are refused, where they fill it."""
+
+    def found(most: int) -> "tuple[Look, Requests]":
         watch = watch_of(trigger, declaration.name, declaration.template or {}, ours, most)
         look = watch.look(position.watch, lambda keys: existing.requested(position, keys))
-        requests = requests_for(look.arrivals, declaration, existing, ours.settings)
-        held_up = requests.refused and len(look.arrivals) >= most and len(requests.runs) < MOST
-        if not held_up or most >= _LARGEST:
-            return look, requests
-        most *= 2
+        return look, requests_for(look.arrivals, declaration, existing, ours.settings, MOST)
+
+    look, requests = found(MOST)
+    full = len(look.arrivals) >= MOST and len(requests.runs) < MOST
+    held_up = full and requests.refused and not requests.waiting
+    return found(_LARGEST) if held_up else (look, requests)
 
 
 def _message(look: "Look", requests: Requests, limit: int) -> str:
@@ -104,6 +106,7 @@ def _message(look: "Look", requests: Requests, limit: int) -> str:
         and f"the limit of {counted(limit, 'service')} is reached: {counted(requests.waiting, 'manifest')} waiting",
         requests.refused and f"refused, to be tried again: {'; '.join(requests.refused[:_NAMED])}",
         more > 0 and f"and {more:,} more",
+        requests.later and f"{counted(requests.later, 'manifest')} for the next ticks",
     )
 
 

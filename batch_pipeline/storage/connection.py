@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from batch_pipeline.errors import AccessDenied
 from batch_pipeline.storage.failures import boto_errors
+from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
 
 _CONNECT_SECONDS = 3
-_READ_SECONDS = 60
-_RETRIES = 3
+_REQUEST_SECONDS = 60
 _BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
 _CREDENTIALS_LIVE = timedelta(minutes=5)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -29,7 +29,8 @@ _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID an
 class Connection:
     """Lazily made clients for one deployment's object store. Nothing is contacted before it is needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts = USUAL) -> None:
+        self._timeouts = timeouts
         self._stores: dict[str, S3Store] = {}
         self._lock = Lock()
 
@@ -55,8 +56,8 @@ class Connection:
 
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": _RETRIES},
+            read_timeout=self._timeouts.read_seconds,
+            retries={"mode": "standard", "total_max_attempts": self._timeouts.attempts},
             max_pool_connections=32,
             signature_version="s3v4",
             s3={"addressing_style": "virtual" if self._bucket_in_host else "path"},
@@ -114,9 +115,10 @@ class Connection:
             client_options={
                 "allow_http": True,
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-                "timeout": timedelta(seconds=_READ_SECONDS),
+                "read_timeout": timedelta(seconds=self._timeouts.read_seconds),
+                "timeout": timedelta(seconds=_REQUEST_SECONDS),
             },
-            retry_config={"max_retries": _RETRIES - 1, "retry_timeout": timedelta(seconds=10)},
+            retry_config={"max_retries": self._timeouts.attempts - 1, "retry_timeout": timedelta(seconds=10)},
             credential_provider=self._credentials,
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.objects import ObjectInfo, Stream, Writer
+from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
     from batch_pipeline.storage.connection import Connection
@@ -33,8 +34,9 @@ class Storage:
     Every method raises ObjectNotFound, AccessDenied, PreconditionFailed or, for all else, StorageFailed.
     """
 
-    def __init__(self, *, allow_local: bool = False) -> None:
+    def __init__(self, *, allow_local: bool = False, timeouts: Timeouts = USUAL) -> None:
         self.allow_local = allow_local
+        self.timeouts = timeouts
 
     def head(self, location: Location) -> ObjectInfo:
         """Size, ETag and time of an object. Raises ObjectNotFound."""
@@ -123,10 +125,10 @@ class Storage:
         """The clients behind `s3`; for this package and for what must sign or subscribe."""
         from batch_pipeline.storage.connection import Connection
 
-        return Connection()
+        return Connection(self.timeouts)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"allow_local": self.allow_local}
+        return {"allow_local": self.allow_local, "timeouts": self.timeouts}
 
 
 def _by_store(locations: Iterable[Location], size: int = 1000) -> Iterator[list[Location]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from batch_pipeline.triggers.template import SUFFIX, Occasion, service_name, ver
 
 Requested = Callable[[Sequence[str]], Collection[str]]
 """Which of these run keys already have a run on the instance."""
+
+_LONGEST_RUN_KEY = 1200
+"""Bytes; PostgreSQL indexes 2,704 of a tag. A key of printable characters is never so long."""
 
 LOST = "the cursor was lost, so all is looked at anew"
 OTHER = "the cursor is of another place, so all is looked at anew"
@@ -37,9 +41,15 @@ class Arrival:
 
     @property
     def run_key(self) -> str:
-        """Place and ETag: the same whenever this version is found again, and readable."""
+        """Place and ETag: the same whenever this version is found again, and readable.
+
+        Where a database could not index that, the service's name and the digest of it.
+        """
         text = f"{self.location.uri} {self.etag}"
-        return text if text.isprintable() else json.dumps(text)
+        key = text if text.isprintable() else json.dumps(text)
+        if len(key.encode()) <= _LONGEST_RUN_KEY:
+            return key
+        return f"{self.occasion.name} {hashlib.sha256(key.encode()).hexdigest()}"
 
     @property
     def stem(self) -> str:

@@ -81,7 +81,8 @@ class Queue:
 
         found = _REGION.search(self.url)
         region = (found["new"] or found["old"]) if found else None
-        config = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+        # As storage in ticks: a queue that hangs must not outlive the tick.
+        config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2})
         with _queue_errors(self.url):
             return self._connection.other_client("sqs", region, config)
 

@@ -26,6 +26,18 @@ def test_samples_load_beside_each_other() -> None:
     assert {"shop/reviews/output_manifest", "ratings/output_manifest", "model"} < found
 
 
+def test_the_sample_of_the_page_on_triggers_loads() -> None:
+    (sample,) = blocks("yaml", "triggers.md")
+    with create_defs_folder_sandbox() as sandbox:
+        folder = sandbox.defs_folder_path / "nightly"
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(sample.text, encoding="utf-8")
+        with sandbox.build_all_defs() as definitions:
+            repository = definitions.get_repository_def()
+    assert [each.name for each in repository.schedule_defs] == ["nightly_schedule"]
+    assert "nightly_model" in {each.name for each in repository.sensor_defs}
+
+
 def test_every_attribute_is_told_of() -> None:
     table = PAGE[PAGE.index("## Attributes") : PAGE.index("## One service or many")]
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(BatchService.model_fields)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -16,15 +17,21 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.scheduler.scheduler import DagsterDaemonScheduler
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RUN_KEY_TAG
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._daemon.controller import create_daemon_grpc_server_registry
+from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from batch_pipeline.orchestration.instance import open_instance
-from batch_pipeline.orchestration.names import LOCATION, PARTITION
+from batch_pipeline.orchestration.names import LOCATION, PARTITION, SERVICE
 from batch_pipeline_tests.integration import crashing
 from batch_pipeline_tests.integration.daemon import Dagster, daemon, prepare
 from batch_pipeline_tests.integration.installation import SETTINGS, WORKSPACE
@@ -44,14 +51,17 @@ from batch_pipeline.definitions import build_definitions
 from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
-from batch_pipeline.triggers.settings import ManifestTrigger, ModelTrigger
+from batch_pipeline.triggers.settings import ManifestTrigger, ModelTrigger, ScheduleTrigger
 
 root = os.environ["PLACE"]
 output = f"file://{root}/reviews/{{stem}}/{{name}}/"
 template = {"model": "iris", "output_path": output, "if_changed": "overwrite"}
 triggers = (ManifestTrigger(f"file://{root}/orders/", interval_seconds=1), ModelTrigger(interval_seconds=1))
-reviews = declare(Declaration("reviews", template, triggers=triggers), load_node_specs(None), os.environ)
-defs = dg.Definitions.merge(build_definitions(), reviews)
+specs = load_node_specs(None)
+reviews = declare(Declaration("reviews", template, triggers=triggers), specs, os.environ)
+daily = {"model": "iris", "input_path": f"file://{root}/in/", "output_path": f"file://{root}/nightly/{{time}}/"}
+nightly = declare(Declaration("nightly", daily, triggers=(ScheduleTrigger("0 6 * * *"),)), specs, os.environ)
+defs = dg.Definitions.merge(build_definitions(), reviews, nightly)
 """
 
 
@@ -73,13 +83,13 @@ class Watched:
         written.write_text(json.dumps({"source": self.place.put(f"{number:04}.csv")}) + "\n")
         written.rename(place or self.place.root / "orders" / f"order-{number:04}.manifest")
 
-    def start(self, sensor: str) -> None:
-        command = [sys.executable, "-m", "dagster", "sensor", "start", sensor, "-w", str(self.workspace)]
+    def start(self, name: str, kind: str = "sensor") -> None:
+        command = [sys.executable, "-m", "dagster", kind, "start", name, "-w", str(self.workspace)]
         subprocess.run(command, check=True, capture_output=True)
 
-    def ticks(self, sensor: str) -> list[InstigatorTick]:
+    def ticks(self, trigger: str) -> list[InstigatorTick]:
         """The newest one, where there is one."""
-        states = [each for each in self.instance.all_instigator_state() if each.instigator_name == sensor]
+        states = [each for each in self.instance.all_instigator_state() if each.instigator_name == trigger]
         return [
             tick
             for state in states
@@ -187,6 +197,42 @@ def test_a_new_model_runs_the_services_again_by_one_backfill(watched: Watched) -
     assert {record.partition_key for record in newest} == set(first)
     made = [record.asset_materialization for record in newest]
     assert [one.metadata["model_digest"].value for one in made if one is not None] == [digest, digest]
+
+
+def test_a_scheduled_time_that_failed_is_tried_again_and_of_those_missed_the_newest_is_made(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the daemon's own code, which is told that three days have passed."""
+    monkeypatch.setenv("BATCH_PIPELINE_MAX_SERVICES", "1")
+    watched.start("nightly_schedule", "schedule")
+    watched.instance.add_dynamic_partitions(SERVICE, ["another"])
+    now = datetime.now(UTC) + timedelta(days=3)
+    with (
+        create_daemon_grpc_server_registry(watched.instance) as registry,
+        WorkspaceProcessContext(
+            watched.instance, WorkspaceFileTarget([str(watched.workspace)]), grpc_server_registry=registry
+        ) as context,
+    ):
+        _scheduled(context, now)
+        (failed,) = watched.ticks("nightly_schedule")
+        assert failed.is_failure
+        assert "BATCH_PIPELINE_MAX_SERVICES" in str(failed.error)
+        watched.instance.delete_dynamic_partition(SERVICE, "another")
+        _scheduled(context, now)
+        _scheduled(context, now)
+    (made,) = watched.ticks("nightly_schedule")
+    assert (made.tick_id, made.is_success) == (failed.tick_id, True)
+    (run,) = watched.instance.get_runs()
+    newest = now if now.hour >= 6 else now - timedelta(days=1)
+    assert run.tags[PARTITION] == f"nightly-{newest:%Y%m%d}T060000Z"
+
+
+def _scheduled(context: WorkspaceProcessContext, now: datetime) -> None:
+    scheduler = context.instance.scheduler
+    assert isinstance(scheduler, DagsterDaemonScheduler)
+    logger, retries = logging.getLogger(), scheduler.max_tick_retries
+    for _ in launch_scheduled_runs(context, logger, now, {}, max_tick_retries=retries):
+        pass
 
 
 def _round(watched: Watched, *crash: str) -> tuple[int, str]:

@@ -45,6 +45,7 @@ def test_our_instance_has_limits_and_no_telemetry(instance):
     assert config.pool_config.default_pool_limit == 8
     assert config.run_queue_config.max_concurrent_runs == 4
     assert instance.run_monitoring_enabled
+    assert instance.scheduler.max_tick_retries == 10
 
 
 def test_our_instance_misses_crashed_runs_and_retries_nothing_else(instance):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
@@ -129,6 +130,51 @@ def test_what_was_given_a_version_or_has_results_of_the_new_one_is_left_alone(se
     assert execute(sensor, "late").success
     assert "no service is to run again" in sensor.tick().message
     assert backfills(sensor) == []
+
+
+def test_content_that_comes_back_as_a_newer_version_runs_the_services_again(sensor, place):
+    deploy(sensor, "monday")
+    sensor.tick()
+    for version, content in (("1.1.0", "new"), ("1.2.0", "newer"), ("1.3.0", "new")):
+        place.push(f"iris:{version}", {**CONFIG, "metrics": {"of": content}})
+        sensor.tick()
+    assert [each.title for each in backfills(sensor)] == ["iris:1.3.0", "iris:1.2.0", "iris:1.1.0"]
+    assert "still the newest" in sensor.tick().message
+    assert len(backfills(sensor)) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        (BulkActionStatus.CANCELED, "was cancelled"),
+        (BulkActionStatus.FAILED, "failed"),
+        (BulkActionStatus.COMPLETED_FAILED, "has ended"),
+    ],
+)
+def test_a_backfill_that_ended_early_is_told_and_not_made_up_for(sensor, place, status, how):
+    deploy(sensor, "monday")
+    deploy(sensor, "tuesday")
+    run = deploy(sensor, "wednesday", dg.DagsterRunStatus.NOT_STARTED)
+    sensor.tick()
+    push(place, "iris:1.1.0")
+    sensor.tick()
+    (backfill,) = backfills(sensor)
+    assert execute(sensor, "monday").success
+    sensor.instance.update_backfill(backfill.with_status(status))
+    said = (
+        f"backfill {backfill.backfill_id} {how}, and 1 of its 2 services have no results of iris:1.1.0 "
+        "(reviews/tuesday); run one again with: batch-pipeline services run NAME"
+    )
+    assert said in sensor.tick().message
+    assert len(backfills(sensor)) == 1
+    # A service that was at work then was not part of it.
+    sensor.instance.report_run_canceled(run)
+    assert said in sensor.tick().message
+    assert [each.partition_names for each in backfills(sensor)] == [["wednesday"], ["monday", "tuesday"]]
+    place.push("iris:1.2.0", {**CONFIG, "metrics": {"of": "iris:1.1.0"}})
+    assert said in sensor.tick().message
+    assert execute(sensor, "tuesday").success
+    assert backfill.backfill_id not in sensor.tick().message
 
 
 def test_an_abnormal_version_runs_nothing_and_is_told_where_there_is_no_other(sensor, place):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import RUN_KEY_TAG, SCHEDULED_EXECUTION_TIME_TAG
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from batch_pipeline.errors import InvalidParameters
 from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.declaration_check import check_declaration
 from batch_pipeline.orchestration.requests import TickFailed
 from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.settings import Settings
 from batch_pipeline.triggers.settings import ScheduleTrigger
 from batch_pipeline_tests.orchestration.ticks import definitions_of
 
@@ -158,6 +162,38 @@ def test_a_fixed_service_still_at_work_is_skipped(fixed):
 def test_a_time_that_never_comes_is_refused(template, trigger, said):
     with pytest.raises(InvalidParameters, match=f"declaration reviews: schedule.*{said}"):
         definitions_of(Declaration("reviews", template, triggers=(trigger,)))
+
+
+@pytest.mark.parametrize(
+    ("cron", "start", "expected"),
+    [
+        # 02:30 is not there on 29 March, and twice there on 25 October.
+        ("30 2 * * *", datetime(2026, 3, 27, 12, tzinfo=UTC), ["28T0130", "29T0100", "30T0030", "31T0030"]),
+        ("30 2 * * *", datetime(2026, 10, 23, 12, tzinfo=UTC), ["24T0030", "25T0130", "26T0130", "27T0130"]),
+        ("30 * * * *", datetime(2026, 3, 29, tzinfo=UTC), ["29T0030", "29T0130", "29T0230"]),
+        ("30 * * * *", datetime(2026, 10, 25, tzinfo=UTC), ["25T0030", "25T0130", "25T0230"]),
+    ],
+)
+def test_each_time_is_one_service_where_the_clocks_change(instance, template, cron, start, expected):
+    trigger = ScheduleTrigger(cron, "Europe/Berlin")
+    schedule = Schedule(instance, Declaration("reviews", template, triggers=(trigger,)))
+    times = schedule_execution_time_iterator(start.timestamp(), cron, trigger.timezone, ascending=True)
+    names = []
+    for time in islice(times, len(expected)):
+        (run,), _ = schedule.evaluate(time)
+        schedule.make(run, time)
+        names.append(run.partition_key)
+    assert names == [f"reviews-2026{start:%m}{when}00Z" for when in expected]
+
+
+def test_the_same_times_twice_are_refused(template):
+    triggers = (DAILY, ScheduleTrigger("0  6 * * *"), ScheduleTrigger("0 6 * * *"), DAILY)
+    with pytest.raises(InvalidParameters) as refused:
+        check_declaration(Declaration("reviews", template, triggers=triggers), Settings(allow_local_files=True))
+    assert [str(problem) for problem in refused.value.problems] == [
+        "triggers.2: is the schedule of triggers.1 once more: one is enough",
+        "triggers.3: is the schedule of triggers.0 once more: one is enough",
+    ]
 
 
 def test_each_schedule_says_what_it_does_and_is_off(template):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from batch_pipeline.locations import parse_location
 from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.requests import TickFailed
+from batch_pipeline.storage import Storage
+from batch_pipeline.storage.timeouts import Timeouts
 from batch_pipeline.triggers.settings import ManifestTrigger, NewFilesTrigger, NotificationTrigger
 from batch_pipeline_tests.orchestration.ticks import Sensor, definitions_of
 
@@ -226,6 +229,20 @@ def test_a_bucket_that_is_gone_or_refuses_fails_the_tick_and_the_next_recovers(
     assert [name[:4] for name in sensor.tick().names] == ["two-"]
 
 
+def test_a_store_that_hangs_fails_the_tick_by_our_own_words(instance, declaration, monkeypatch):
+    """Before Dagster gives the tick up, which would say nothing of the store."""
+    monkeypatch.setattr("batch_pipeline.storage.timeouts.IN_TICKS", Timeouts(read_seconds=0.2, attempts=2))
+    trigger = ManifestTrigger("s3://flowers/orders/", state_path="s3://flowers/state/")
+    sensor = Sensor(instance, replace(declaration, triggers=(trigger,)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for name, value in (("ENDPOINT_URL_S3", endpoint), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        with pytest.raises(TickFailed, match=rf"bucket flowers.*can't be reached.*{endpoint}"):
+            sensor.tick()
+    assert sensor.cursor is None
+
+
 def test_a_bucket_that_never_was_fails_the_tick(instance, declaration, rgw_bucket):
     trigger = ManifestTrigger(f"s3://{rgw_bucket}-no/orders/", state_path=f"s3://{rgw_bucket}/state/")
     sensor = Sensor(instance, replace(declaration, triggers=(trigger,)))
@@ -330,3 +347,39 @@ def test_triggers_in_another_order_and_outputs_elsewhere_take_nothing_again(inst
         services.delete_service(instance, f"reviews/{name}")
     assert tick_all(triggers[::-1], f"file://{place.root}/out/{{name}}/", cursors) == []
     assert tick_all(triggers, f"file://{place.root}/moved/{{name}}/", cursors) == []
+
+
+def test_a_tick_lists_the_folder_twice_at_most_however_many_are_refused(instance, place, drop, monkeypatch):
+    monkeypatch.setattr("batch_pipeline.orchestration.sensors.MOST", 2)
+    listed = []
+    listing = Storage.list
+
+    def counting(storage, folder, **options):
+        listed.append(folder.uri)
+        return listing(storage, folder, **options)
+
+    monkeypatch.setattr(Storage, "list", counting)
+    template = {"model": "{stem}", "output_path": f"file://{place.root}/out/{{name}}/"}
+    trigger = ManifestTrigger(f"file://{place.root}/orders/")
+    sensor = Sensor(instance, Declaration("reviews", template, triggers=(trigger,)))
+    for number in range(20):
+        drop(f"no model {number}")
+    with pytest.raises(TickFailed, match=r"refused, to be tried again: .*and 17 more"):
+        sensor.tick()
+    assert listed.count(f"file://{place.root}/orders/") == 2
+    drop("iris")
+    assert [name[:5] for name in sensor.tick().names] == ["iris-"]
+
+
+def test_a_file_of_a_long_odd_name_makes_one_service(instance, sensor, drop, place):
+    """Dagster keeps run keys in an index, which takes 2,704 bytes at most."""
+    folder = place.root / "orders" / ("\x01" * 250) / ("\x02" * 250)
+    folder.mkdir(parents=True)
+    drop("\x03\x04odd").rename(folder / "\x03\x04odd.manifest")
+    tick = sensor.tick(launch=0)
+    (run_key,) = tick.run_keys
+    assert len(run_key) < 200
+    assert run_key.startswith(f"{tick.names[0]} ")
+    sensor.make(tick.runs[0])
+    sensor.cursor = None
+    assert sensor.tick().runs == []

@@ -13,6 +13,7 @@ from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.storage.composing import MIN_PART, plan
+from batch_pipeline.storage.timeouts import Timeouts
 from batch_pipeline_tests.conftest import S3Server
 
 ODD = [
@@ -185,6 +186,15 @@ def test_a_store_that_is_not_there_fails_soon(rgw_bucket: str, monkeypatch: pyte
             assert "\n" not in str(error.value)
     for opened in (listener, *fillers):
         opened.close()
+
+
+def test_a_store_that_hangs_is_given_up(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # it takes a request and never answers
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        storage = Storage(timeouts=Timeouts(read_seconds=0.2, attempts=2))
+        for ask in (storage.head, storage.read, lambda at: list(storage.list(Location(at.bucket, "")))):
+            with pytest.raises(StorageFailed, match=rf"{rgw_bucket}.*can't be reached.*AWS_ENDPOINT_URL_S3"):
+                ask(Location(rgw_bucket, "x"))
 
 
 def test_local_files_only_where_allowed() -> None:
