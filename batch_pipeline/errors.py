@@ -98,6 +98,10 @@ class NodeFailed(ServiceFailed):
     """A compute node could not do its work at all (model does not load, provider missing)."""
 
 
+class ServiceMadeOver(ServiceFailed):
+    """The output folder was made over from something else since this run began, and is no longer its own."""
+
+
 class OwnershipLost(ServiceFailed):
     """Another run took over the output folder while this one was not heard of."""
 

@@ -75,7 +75,7 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
             admitted, ours, _owner(context, parameters.full_name), is_gone=partial(is_ended, context.instance)
         )
     context.log.info(saying.of_input(parameters, report))
-    yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
+    yield dg.Output(parameters.of(report.made_from), INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 
 
 @dg.op(
@@ -189,7 +189,7 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
         with as_failures():
             ours = deployment.get()
             summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
-            mapping = service.map_columns(parameters, ours)
+            mapping = service.made_with(parameters, ours)
         context.instance.add_run_tags(context.run_id, summary_tags(summary))
         context.log.info(saying.of_summary(parameters, summary))
         keys = {asset: context.asset_key_for_output(asset) for asset in (INFERENCE_RESULTS, OUTPUT_MANIFEST)}

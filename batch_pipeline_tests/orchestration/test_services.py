@@ -24,6 +24,7 @@ from batch_pipeline.orchestration import runs, services
 from batch_pipeline.orchestration.admission import may_start_over
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.config import to_run_config
+from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
@@ -327,3 +328,21 @@ def test_a_run_that_somebody_waits_for_is_not_started_again_by_a_daemon(instance
     assert end_dead_runs(instance) == [run.run_id]
     ended = instance.get_run_by_id(run.run_id)
     assert (ended.tags["dagster/will_retry"], ended.tags["dagster/retry_strategy"]) == ("true", "ALL_STEPS")
+
+
+def test_an_older_run_is_not_executed_again_over_what_a_newer_one_made(instance, place):
+    """As the UI's button "from failure" would: it begins with what the older run's first steps handed over."""
+    place.put("notes.txt", "no csv")
+    older = launch(place.parameters(), wait=True, instance=instance)
+    newer = launch(place.parameters(join_input=True, error_threshold=1), wait=True, overwrite=True, instance=instance)
+    assert (older.state, newer.state) == ("failed", "finished")
+    before = instance.get_latest_materialization_event(dg.AssetKey("output_manifest")).run_id
+    options = dg.ReexecutionOptions(parent_run_id=older.run_id, step_selection=["batch_service.write_manifests"])
+    with dg.execute_job(
+        JobOrigin.own().job, instance=instance, tags={"dagster/partition": "flowers"}, reexecution_options=options
+    ) as result:
+        assert not result.success
+        error = run_error(instance, result.run_id)
+    assert (error.code, newer.run_id in error.message) == ("ServiceMadeOver", True)
+    assert "join_input was False and is True" in error.message
+    assert instance.get_latest_materialization_event(dg.AssetKey("output_manifest")).run_id == before == newer.run_id
