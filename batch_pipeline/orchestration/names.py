@@ -4,9 +4,10 @@ SERVICE = "batch_service"
 """The declaration of the services that the Launchpad and the command line deploy: its graph's op and its set of
 partitions, one of which is one service."""
 
-RESERVED = frozenset(
-    {SERVICE, "service", "model", "model_version"} | {"ingest_manifest", "map_columns", "fan_out", "write_manifests"}
-)
+STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
+"""The ops in the graph of every declaration, besides those of the node specs."""
+
+RESERVED = frozenset({SERVICE, "service", "model", "model_version", *STEPS})
 """What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
 
 JOB = "deploy_service"
@@ -19,6 +20,8 @@ DEFINITIONS_ATTRIBUTE = "defs"
 INPUT_MANIFEST = "input_manifest"
 INFERENCE_RESULTS = "inference_results"
 OUTPUT_MANIFEST = "output_manifest"
+ASSETS = (INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST)
+"""Those of which one partition is one service."""
 
 TAG_SERVICE = "batch_pipeline/service"
 TAG_DECLARATION = "batch_pipeline/declaration"

@@ -15,6 +15,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun,
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused, ServiceNotFound
+from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
@@ -149,8 +150,12 @@ _GONE = RunError("its process ended without a word; what it finished is kept: ru
 def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> int:
     from batch_pipeline import service
 
-    output = _parameters(instance, found, run).output
-    return service.delete_results(output, found.name, DeploymentResource().get())
+    deployment, path = DeploymentResource().get(), whole_config(instance, found, run).get("output_path")
+    if path is None:
+        # It was refused before it had parameters.
+        return 0
+    output = parse_folder(path, allow_local=deployment.settings.allow_local_files)
+    return service.delete_results(output, found.name, deployment)
 
 
 def _found(instance: dg.DagsterInstance, name: str) -> tuple[ServiceId, RunRecord | None]:

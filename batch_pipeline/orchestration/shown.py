@@ -23,7 +23,7 @@ from batch_pipeline.orchestration.names import (
     TAG_NODES,
     TAG_OUTPUT,
 )
-from batch_pipeline.orchestration.runs import given_config
+from batch_pipeline.orchestration.runs import given_config, recorded_config
 from batch_pipeline.orchestration.states import ACTIVE, State, state_of
 from batch_pipeline.parameters import MASK
 from batch_pipeline.summary import progress_of
@@ -95,13 +95,16 @@ def looked_up(
 
 
 def whole_config(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> dict[str, Any]:
-    """The parameters of a run: as it was launched, or as its first step says where the template gave them."""
+    """The parameters of a run: as it was launched, or as its first step says where template or record gave them.
+
+    Of one that has not come so far, those that the service was last given.
+    """
     given = given_config(run, found.declaration)
     if "model" in given and "output_path" in given:
         return given
     reported = reported_parameters(instance, run.run_id)
     if reported is None:
-        return given
+        return given or recorded_config(instance, found.declaration, found.partition) or {}
     return {**reported, "description": run.tags.get(TAG_DESCRIPTION, reported.get("description", ""))}
 
 

@@ -11,6 +11,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG
 
 from batch_pipeline.cli import run
+from batch_pipeline.definitions import defs
 from batch_pipeline.errors import (
     InvalidParameters,
     OutputRefused,
@@ -28,7 +29,7 @@ from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
-from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
+from batch_pipeline.orchestration.names import ASSETS, SERVICE, TAG_OVERWRITE
 from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim
 
 
@@ -346,3 +347,39 @@ def test_an_older_run_is_not_executed_again_over_what_a_newer_one_made(instance,
     assert (error.code, newer.run_id in error.message) == ("ServiceMadeOver", True)
     assert "join_input was False and is True" in error.message
     assert instance.get_latest_materialization_event(dg.AssetKey("output_manifest")).run_id == before == newer.run_id
+
+
+def materialize(instance, name):
+    """As from the page of an asset, with no config."""
+    job = defs.resolve_job_def("__ASSET_JOB").get_subset(asset_selection={dg.AssetKey(name) for name in ASSETS})
+    return job.execute_in_process(instance=instance, partition_key=name, run_config={}, raise_on_error=False)
+
+
+def test_a_service_that_ran_before_is_materialized_with_its_recorded_parameters(instance, place):
+    launch(place.parameters(join_input=True, error_threshold=0.5), wait=True, instance=instance)
+    services.describe_service(instance, "flowers", "edited")
+    place.put("c.csv")
+    refused = materialize(instance, "flowers")
+    assert not refused.success
+    assert "the input list changed" in run_error(instance, refused.run_id).message
+    (place.root / "in/c.csv").unlink()
+    again = materialize(instance, "flowers")
+    assert again.success
+    shown = services.show_service(instance, "flowers")
+    assert (shown.run_id, shown.state, shown.description) == (again.run_id, "finished", "edited")
+    assert (shown.parameters["join_input"], shown.parameters["error_threshold"]) == (True, 0.5)
+    assert services.recorded_parameters(instance, "flowers").join_input
+
+
+def test_a_new_service_that_is_materialized_with_no_config_says_what_is_needed(instance, place):
+    instance.add_dynamic_partitions(SERVICE, ["by-hand"])
+    refused = materialize(instance, "by-hand")
+    error = run_error(instance, refused.run_id)
+    assert (error.code, error.refused, "\n" in error.message) == ("InvalidParameters", True, False)
+    assert all(f"{key}: is missing" in error.message for key in ("model", "input_path", "output_path"))
+    shown = services.show_service(instance, "by-hand")
+    assert (shown.state, shown.error) == ("failed", error)
+    with pytest.raises(InvalidParameters, match="model: is missing"):
+        services.run_service(instance, "by-hand", wait=True)
+    assert services.delete_service(instance, "by-hand", results=True) == 0
+    assert services.list_services(instance) == []
