@@ -275,8 +275,10 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     shards = service.plan(parameters, place.deployment, owner)
     service.infer(shards[0], place.deployment, owner)
     service.infer(shards[2], place.deployment, owner)
-    with pytest.raises(AccountingFailed, match="run the service again"):
+    with pytest.raises(AccountingFailed, match="run the service again") as error:
         service.publish(parameters, place.deployment, owner)
+    assert (error.value.inputs, error.value.missing) == (2, 1)
+    assert error.value.first == ({"line": 1, "source": f"file://{place.root}/in/big.csv"},)
     service.release(parameters.output, place.deployment, owner.run_id)
     assert not list(place.output.glob("*.manifest"))
     done = {path: path.stat().st_mtime_ns for path in (place.output / "_batch/parts").iterdir()}

@@ -6,8 +6,9 @@ import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.orchestration.names import PARTITION, SERVICE, TAG_DECLARATION, TAG_SERVICE, full_name
+from batch_pipeline.orchestration.names import PARTITION, TAG_SERVICE
 from batch_pipeline.orchestration.runs import declaration_of, declaration_of_job
+from batch_pipeline.orchestration.tags import identity_tags
 
 
 class ServiceRunCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
@@ -30,7 +31,4 @@ def _tags_of(instance: dg.DagsterInstance, run: DagsterRun) -> dict[str, str]:
     if TAG_SERVICE in run.tags or PARTITION not in run.tags:
         return {}
     declaration = declaration_of(run) or declaration_of_job(instance, run)
-    if declaration is None:
-        return {}
-    declared = {} if declaration == SERVICE else {TAG_DECLARATION: declaration}
-    return {TAG_SERVICE: full_name(declaration, run.tags[PARTITION]), **declared}
+    return identity_tags(declaration, run.tags[PARTITION]) if declaration is not None else {}

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.errors import ThresholdExceeded
+from batch_pipeline.errors import AccountingFailed, ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
 from batch_pipeline.orchestration.admission import admit_partition, as_admitted, may_start_over
@@ -27,7 +27,7 @@ from batch_pipeline.orchestration.names import (
 from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import inherited_description
-from batch_pipeline.orchestration.tags import model_tags, resource_tags, service_tags, summary_tags
+from batch_pipeline.orchestration.tags import identity_tags, model_tags, resource_tags, service_tags, summary_tags
 from batch_pipeline.ownership import Owner
 
 
@@ -60,12 +60,14 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
     from batch_pipeline import service
 
     with as_failures():
+        declaration = context.op_config["declaration"]
+        # A run that is refused for its parameters is this service's, too.
+        context.instance.add_run_tags(context.run_id, identity_tags(declaration, context.partition_key))
         ours, run = deployment.get(), _run(context)
         parameters = effective_parameters(context.instance, context.op_config, context.partition_key, ours.settings)
         description = inherited_description(context.instance, run)
         if description is not None:
             parameters = parameters.model_copy(update={"description": description})
-        declaration = context.op_config["declaration"]
         # A re-execution has its parent's tags, whose description an empty one would leave standing.
         copied = dict.fromkeys({TAG_DESCRIPTION} & run.tags.keys(), "")
         context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration)})
@@ -188,7 +190,12 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
 
         with as_failures():
             ours = deployment.get()
-            summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
+            try:
+                summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
+            except AccountingFailed as error:
+                # Where people look, too; the step, and with it the service, has failed all the same.
+                yield checks.unaccounted(error, context.asset_key_for_output(OUTPUT_MANIFEST))
+                raise
             mapping = service.made_with(parameters, ours)
         context.instance.add_run_tags(context.run_id, summary_tags(summary))
         context.log.info(saying.of_summary(parameters, summary))

@@ -16,6 +16,7 @@ from batch_pipeline.orchestration.names import (
     TAG_NODES,
     TAG_OUTPUT,
     TAG_SERVICE,
+    full_name,
 )
 from batch_pipeline.parameters import ServiceParameters
 
@@ -26,11 +27,16 @@ TAG_MODEL_VERSION = "batch_pipeline/model_version"
 """The version that a run found for its model, which its parameters may leave open."""
 
 
+def identity_tags(declaration: str, partition: str) -> dict[str, str]:
+    """Whose run it is: all that is known before its parameters are."""
+    declared = {} if declaration == SERVICE else {TAG_DECLARATION: declaration}
+    return {TAG_SERVICE: full_name(declaration, partition), **declared}
+
+
 def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> dict[str, str]:
     """The tags of a service's run. An empty text is no tag."""
     tags = {
-        TAG_SERVICE: parameters.full_name,
-        TAG_DECLARATION: "" if declaration == SERVICE else declaration,
+        **identity_tags(declaration, parameters.name or ""),
         TAG_OUTPUT: parameters.output_path,
         TAG_MODEL: parameters.model,
         TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",

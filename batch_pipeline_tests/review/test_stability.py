@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_pipeline.review.distribution import distribution
-from batch_pipeline.review.stability import LARGE, SLIGHT, by_chance, changed, compare, population_stability_index
+from batch_pipeline.review.stability import (
+    LARGE,
+    SLIGHT,
+    by_chance,
+    changed,
+    compare,
+    only_in,
+    population_stability_index,
+)
 
 VALUES = st.one_of(
     st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
@@ -120,3 +128,15 @@ def test_only_leaves_of_both_are_compared():
     assert compare(distribution([]), distribution([{"a": 1}])) == {}
     leaf = of(["a"])["leaves"]["x"]
     assert population_stability_index(leaf, leaf) == 0
+
+
+def test_a_leaf_that_only_one_has_is_named_unless_chance_or_a_cut_may_have_left_it_out():
+    both, extra = {"x": 1.0}, {"x": 1.0, "y": 2.0}
+    before = distribution([both] * 50 + [extra] * 50)
+    assert only_in(before, distribution([both] * 50)) == ["y"]
+    assert only_in(distribution([both] * 50), before) == []
+    assert only_in(before, distribution([both] * 3)) == []
+    assert only_in(distribution([both] * 999 + [extra]), distribution([both] * 100)) == []
+    many = distribution([{f"x{number}": float(number) for number in range(30)}])
+    assert many["left_out"]
+    assert only_in(before, many) == []
