@@ -7,7 +7,7 @@ partitions, one of which is one service."""
 STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
 """The ops in the graph of every declaration, besides those of the node specs."""
 
-RESERVED = frozenset({SERVICE, "service", "model", "model_version", *STEPS})
+RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", *STEPS})
 """What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
 
 JOB = "deploy_service"

@@ -40,9 +40,9 @@ def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:
 
 
 def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger) -> dg.SensorDefinition:
-    def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+    def look(context: dg.SensorEvaluationContext, batch_pipeline_deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, kind, trigger, deployment.get())
+            return _tick(context, declaration, kind, trigger, batch_pipeline_deployment.get())
 
     return dg.SensorDefinition(
         name=f"{declaration.name}_{kind}",

@@ -14,6 +14,7 @@ from batch_pipeline.definitions import build_definitions, defs
 from batch_pipeline.node_specs import BUILT_IN, load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.triggers.settings import (
     ManifestTrigger,
     ModelTrigger,
@@ -43,9 +44,9 @@ def test_the_lineage_is_visible():
     }
     assert parents == {
         "input_data": [],
-        "model": [],
+        "batch_pipeline/model": [],
         "input_manifest": ["input_data"],
-        "inference_results": ["input_manifest", "model"],
+        "inference_results": ["batch_pipeline/model", "input_manifest"],
         "output_manifest": ["inference_results"],
     }
 
@@ -72,7 +73,7 @@ def test_the_checks_are_on_their_assets_and_only_the_count_of_inputs_blocks():
     graph = defs.resolve_asset_graph()
     found = {key.name: key.asset_key.to_user_string() for key in graph.asset_check_keys}
     assert found == {
-        "valid": "model",
+        "valid": "batch_pipeline/model",
         "every_input_accounted_for": "output_manifest",
         "errors_within_threshold": "inference_results",
         "answers_match_schema": "inference_results",
@@ -87,7 +88,7 @@ def test_the_registry_is_in_the_catalog():
     repository = defs.get_repository_def()
     assert "validate_models" in repository.job_names
     assert [sensor.name for sensor in repository.sensor_defs] == ["model_versions"]
-    model = defs.resolve_asset_graph().get(dg.AssetKey("model"))
+    model = defs.resolve_asset_graph().get(MODEL)
     assert (model.group_name, model.kinds, model.partitions_def.name) == ("batch_service", {"onnx"}, "model_version")
 
 
