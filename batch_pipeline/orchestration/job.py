@@ -14,9 +14,11 @@ from batch_pipeline.errors import InvalidParameters, InvalidSettings
 from batch_pipeline.orchestration.config import given, to_run_config
 from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
 from batch_pipeline.orchestration.names import (
+    ALL_STEPS,
     INFERENCE_RESULTS,
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
+    RETRY_STRATEGY,
     TAG_DECLARATION,
     TAG_SERVICE,
     full_name,
@@ -41,8 +43,11 @@ def service_job(declaration: Declaration = AD_HOC, executor: dg.ExecutorDefiniti
         ),
         executor_def=executor,
         tags={TAG_DECLARATION: declaration.name, "dagster/kind/onnx": "", **declaration.tags},
-        # A run is told by it whose it is; what else is said of the declaration stays with the job.
-        run_tags={} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name},
+        # What else is said of the declaration stays with the job.
+        run_tags={
+            RETRY_STRATEGY: ALL_STEPS,
+            **({} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name}),
+        },
         owners=list(declaration.owners) or None,
         description=_description(declaration),
     )

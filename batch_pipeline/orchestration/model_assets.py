@@ -42,8 +42,8 @@ def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
         JOB,
         selection=dg.AssetSelection.assets(MODEL),
         executor_def=dg.in_process_executor,
-        tags={TAG_REGISTRY: "", "dagster/kind/onnx": ""},
-        run_tags={},
+        tags={TAG_REGISTRY: "models", "dagster/kind/onnx": ""},
+        run_tags={TAG_REGISTRY: "models"},
         description="Look at model versions of the registry as they are now, one a partition.",
     )
     return dg.Definitions(assets=[model], jobs=[job], sensors=[_sensor(job)])
@@ -63,7 +63,8 @@ def _model(registry: str | None) -> dg.AssetsDefinition:
         description=_DESCRIPTION,
         group_name=GROUP,
         kinds={"onnx"},
-        tags={TAG_REGISTRY: ""},
+        op_tags={"dagster/kind/onnx": ""},
+        tags={TAG_REGISTRY: "models"},
         io_manager_key=IO_MANAGER,
         partitions_def=PARTITIONS,
         metadata={"dagster/uri": registry} if registry is not None else {},

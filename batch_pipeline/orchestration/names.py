@@ -44,6 +44,7 @@ PARTITION = "dagster/partition"
 
 RETRY_STRATEGY = "dagster/retry_strategy"
 """What Dagster executes again of a run whose worker crashed."""
+ALL_STEPS = "ALL_STEPS"
 MAX_RETRIES = "dagster/max_retries"
 """How often Dagster does so, where a run is to differ from the instance."""
 

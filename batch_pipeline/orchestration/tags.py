@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node_specs import NodeSpec
 from batch_pipeline.orchestration.names import (
+    ALL_STEPS,
     RETRY_STRATEGY,
     SERVICE,
     TAG_DECLARATION,
@@ -42,7 +43,7 @@ def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> d
         TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",
         TAG_DESCRIPTION: parameters.description,
         # Storage says what is done. Dagster, going on from the step that failed, may lose nodes.
-        RETRY_STRATEGY: "ALL_STEPS",
+        RETRY_STRATEGY: ALL_STEPS,
     }
     return {key: value for key, value in tags.items() if value}
 
