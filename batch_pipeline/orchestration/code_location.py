@@ -57,10 +57,10 @@ class JobOrigin:
         if run.job_code_origin is None:
             raise Refused(f"run {run.run_id} does not say where its job is defined: run the service from the UI")
         name, remote = job_name(declaration), run.remote_job_origin
-        job = recon_repository_from_origin(run.job_code_origin.repository_origin).get_reconstructable_job(name)
         try:
+            job = recon_repository_from_origin(run.job_code_origin.repository_origin).get_reconstructable_job(name)
             job.get_definition()
-        except (dg.DagsterError, ImportError) as error:
+        except Exception as error:  # somebody else's code, which may raise anything
             raise Refused(
                 f"the code location that declares {declaration} can't be loaded here: {' '.join(str(error).split())}; "
                 "use the environment of its project, or run the service from the UI"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import dagster as dg
 import pytest
@@ -165,10 +166,23 @@ def test_an_edited_description_stays_when_a_declared_service_runs_again(instance
     assert services.show_service(instance, "reviews/monday").description == "edited"
 
 
-def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, template):
+@pytest.mark.parametrize(
+    ("module", "text", "why"),
+    [
+        ("no_such_project", None, "no_such_project"),
+        ("broken_project", "import os\nos.environ['NO_SUCH_VARIABLE']", "NO_SUCH_VARIABLE"),
+        ("unwritten_project", "defs =", "invalid syntax"),
+    ],
+)
+def test_a_service_of_a_project_that_is_not_here_is_refused(
+    instance, place, template, tmp_path, monkeypatch, module, text, why
+):
     """As where `services run` is called in another environment than that of the project."""
+    if text is not None:
+        (tmp_path / f"{module}.py").write_text(text)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
-    elsewhere = ReconstructableRepository.for_module("no_such_project.definitions", "defs")
+    elsewhere = ReconstructableRepository.for_module(module, "defs")
     instance.add_dynamic_partitions("reviews", ["monday"])
     instance.create_run_for_job(
         job,
@@ -178,7 +192,7 @@ def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, tem
         job_code_origin=elsewhere.get_reconstructable_job("deploy_reviews").get_python_origin(),
     )
     config = {"model": "iris", "input_path": template["input_path"], "output_path": f"file://{place.root}/out/monday/"}
-    with pytest.raises(Refused, match=r"declares reviews can't be loaded here: .*no_such_project"):
+    with pytest.raises(Refused, match=rf"declares reviews can't be loaded here: .*{why}"):
         relaunch(
             instance,
             find_service(instance, "monday"),
