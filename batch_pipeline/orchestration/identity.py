@@ -8,7 +8,7 @@ import dagster as dg
 
 from batch_pipeline.errors import ServiceNotFound
 from batch_pipeline.orchestration.names import SERVICE, full_name
-from batch_pipeline.orchestration.runs import declarations, latest_run
+from batch_pipeline.orchestration.runs import declarations, latest_run, unfinished_runs
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class ServiceId:
 
 
 def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
-    """Every service of the instance, whatever code location declares it."""
-    return [
-        ServiceId(declaration, partition)
-        for declaration in declarations(instance)
-        for partition in _partitions(instance, declaration)
-    ]
+    """Every service of the instance, whatever code location declares it; those of a declaration together."""
+    found: dict[str, list[str]] = {name: _partitions(instance, name) for name in declarations(instance)}
+    for declaration, partition in unfinished_runs(instance):
+        # Its partition was deleted meanwhile; it can be stopped all the same.
+        partitions = found.setdefault(declaration, [])
+        if partition not in partitions:
+            partitions.append(partition)
+    return [ServiceId(declaration, partition) for declaration, partitions in found.items() for partition in partitions]
 
 
 def find_service(instance: dg.DagsterInstance, name: str) -> ServiceId:

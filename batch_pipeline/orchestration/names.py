@@ -10,7 +10,8 @@ STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
 RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", *STEPS})
 """What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
 
-JOB = "deploy_service"
+DEPLOY = "deploy_"
+JOB = f"{DEPLOY}service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
 
 LOCATION = "batch_pipeline"
@@ -51,7 +52,7 @@ MAX_RETRIES = "dagster/max_retries"
 
 def job_name(declaration: str) -> str:
     """The job that deploys the services of a declaration."""
-    return JOB if declaration == SERVICE else f"deploy_{declaration}"
+    return JOB if declaration == SERVICE else f"{DEPLOY}{declaration}"
 
 
 def full_name(declaration: str, partition: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun, RunRecord, RunsFilter
 
+from batch_pipeline.orchestration.code_location import declared_here
 from batch_pipeline.orchestration.config import from_run_config
 from batch_pipeline.orchestration.holders import is_dead
 from batch_pipeline.orchestration.names import (
@@ -55,9 +56,24 @@ def _nodes(graph: Any) -> Sequence[Any]:
 
 
 def declarations(instance: dg.DagsterInstance) -> list[str]:
-    """Every declaration that the instance has had runs of, in order of name, after that of the Launchpad."""
-    known = instance.get_run_tags(tag_keys=[TAG_DECLARATION])
-    return [SERVICE, *sorted(value for _, values in known for value in values)]
+    """Every declaration that the instance can know of, in order of name, after that of the Launchpad.
+
+    Those of our own code location are known before they have a run; those of others by a run, also one that waits or
+    was deleted since.
+    """
+    tagged = (value for _, values in instance.get_run_tags(tag_keys=[TAG_DECLARATION]) for value in values)
+    keys = {tuple(key.path) for key in instance.all_asset_keys()}
+    prefixes = (key[:-1] for key in keys if key[-1] == OUTPUT_MANIFEST and len(key) > 1)
+    indexed = (prefix[-1] for prefix in prefixes if all((*prefix, name) in keys for name in ASSETS))
+    return [SERVICE, *sorted({*tagged, *indexed, *declared_here()})]
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> Iterator[tuple[str, str]]:
+    """Declaration and partition of each service that has a run at work or in the queue, whatever became of both."""
+    for run in instance.get_runs(RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        declaration = declaration_of(run) if PARTITION in run.tags else None
+        if declaration is not None:
+            yield declaration, run.tags[PARTITION]
 
 
 def run_records(

@@ -66,7 +66,7 @@ def recorded_parameters(instance: dg.DagsterInstance, name: str) -> ServiceParam
     """What the service last ran with, its description as edited since. Raises `Refused`."""
     found, record = _found(instance, name)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
+        raise ServiceNotFound(f"the service {name} has no run, so there are no parameters to run it with")
     return _parameters(instance, found, record.dagster_run)
 
 
@@ -81,7 +81,7 @@ def run_service(
     """Run it again with its recorded parameters, as a new run. Raises `Refused`."""
     found, record = _found(instance, name)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
+        raise ServiceNotFound(f"the service {name} has no run, so there are no parameters to run it with")
     parameters = _parameters(instance, found, record.dagster_run)
     if found.declaration == SERVICE:
         return launch(parameters, wait=wait, overwrite=overwrite, instance=instance, on_progress=on_progress)
@@ -121,7 +121,7 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
     found, record = _found(instance, name)
     refuse_if_busy(instance, found.declaration, found.partition)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there is nothing to describe")
+        raise ServiceNotFound(f"the service {name} has no run, so there is nothing to describe")
     config = whole_config(instance, found, record.dagster_run)
     settings = DeploymentResource().get().settings
     named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)

@@ -61,7 +61,8 @@ class Service:
 
     @property
     def nodes(self) -> int | None:
-        return int(self.parameters.get("node_count", 1)) if self.parameters is not None else None
+        """None where the parameters are not known yet."""
+        return int((self.parameters or {}).get("node_count", 1)) if self.model else None
 
     @property
     def output_path(self) -> str:
@@ -157,7 +158,7 @@ def _masked(config: dict[str, Any]) -> dict[str, Any]:
     environment = {
         name: MASK if isinstance(value, str) else value for name, value in config.get("environment", {}).items()
     }
-    return {**config, "environment": environment}
+    return {**config, "environment": environment} if config else {}
 
 
 def _time(timestamp: float | None) -> datetime | None:

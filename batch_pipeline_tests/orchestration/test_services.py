@@ -383,3 +383,44 @@ def test_a_new_service_that_is_materialized_with_no_config_says_what_is_needed(i
         services.run_service(instance, "by-hand", wait=True)
     assert services.delete_service(instance, "by-hand", results=True) == 0
     assert services.list_services(instance) == []
+
+
+Q, S = dg.DagsterRunStatus, dg.DagsterEventType
+STATES = [
+    (Q.NOT_STARTED, [], "deploying"),
+    (Q.QUEUED, [S.PIPELINE_ENQUEUED], "deploying"),
+    (Q.STARTING, [S.PIPELINE_ENQUEUED, S.PIPELINE_DEQUEUED, S.PIPELINE_STARTING], "deploying"),
+    (Q.STARTED, [S.PIPELINE_STARTING, S.PIPELINE_START], "running"),
+    (Q.CANCELING, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_CANCELING], "running"),
+    (Q.CANCELED, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_CANCELED], "stopped"),
+    (Q.FAILURE, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_FAILURE], "failed"),
+    (Q.SUCCESS, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_SUCCESS], "finished"),
+]
+
+
+@pytest.mark.parametrize(("status", "events", "state"), STATES, ids=[status.value for status, *_ in STATES])
+def test_each_status_of_a_run_is_a_state_of_its_service(instance, place, status, events, state):
+    run = create_run(instance, place.parameters())
+    instance.add_dynamic_partitions(SERVICE, ["flowers"])
+    for kind in events:
+        instance.report_dagster_event(dg.DagsterEvent(kind.value, run.job_name), run.run_id)
+    assert instance.get_run_by_id(run.run_id).status == status
+    (listed,) = services.list_services(instance)
+    shown = services.show_service(instance, "flowers")
+    assert (listed.state, shown.state, shown.run_id, shown.nodes) == (state, state, run.run_id, 1)
+
+
+def test_a_service_whose_run_was_deleted_in_the_ui_is_new_again(instance, place):
+    launched = launch(place.parameters(), wait=False, instance=instance)
+    instance.delete_run(launched.run_id)
+    assert services.show_service(instance, "flowers").state == "new"
+    with pytest.raises(ServiceNotFound, match="flowers has no run"):
+        services.run_service(instance, "flowers")
+
+
+def test_a_service_whose_partition_was_deleted_can_still_be_stopped(instance, place):
+    launch(place.parameters(), wait=False, instance=instance)
+    instance.delete_dynamic_partition(SERVICE, "flowers")
+    assert [each.name for each in services.list_services(instance)] == ["flowers"]
+    services.stop_service(instance, "flowers")
+    assert services.list_services(instance) == []
