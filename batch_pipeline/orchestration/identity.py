@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import starmap
 
 import dagster as dg
 
@@ -25,19 +26,22 @@ class ServiceId:
 
 
 def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
-    """Every service of the instance, whatever code location declares it; those of a declaration together."""
-    found: dict[str, list[str]] = {name: _partitions(instance, name) for name in declarations(instance)}
-    for declaration, partition in unfinished_runs(instance):
-        # Its partition was deleted meanwhile; it can be stopped all the same.
-        partitions = found.setdefault(declaration, [])
-        if partition not in partitions:
-            partitions.append(partition)
-    return [ServiceId(declaration, partition) for declaration, partitions in found.items() for partition in partitions]
+    """Every service that the instance has a record of, whatever code location declares it."""
+    return [
+        ServiceId(declaration, partition)
+        for declaration in declarations(instance)
+        for partition in _partitions(instance, declaration)
+    ]
+
+
+def listed_services(instance: dg.DagsterInstance) -> list[ServiceId]:
+    """All of them, and those at work whose record was deleted meanwhile, which can be stopped all the same."""
+    return list(dict.fromkeys((*all_services(instance), *starmap(ServiceId, unfinished_runs(instance)))))
 
 
 def find_service(instance: dg.DagsterInstance, name: str) -> ServiceId:
     """The service of that name; `declaration/` may be left out where only one is meant. Raises `ServiceNotFound`."""
-    services = all_services(instance)
+    services = listed_services(instance)
     exact = [service for service in services if service.name == name]
     found = exact or [service for service in services if service.partition == name]
     if len(found) == 1:

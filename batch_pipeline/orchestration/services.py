@@ -20,7 +20,7 @@ from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
-from batch_pipeline.orchestration.identity import ServiceId, all_services, find_service
+from batch_pipeline.orchestration.identity import ServiceId, find_service, listed_services
 from batch_pipeline.orchestration.launching import Launched, launch, relaunch
 from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION
 from batch_pipeline.orchestration.resources import DeploymentResource
@@ -46,7 +46,7 @@ __all__ = [
 
 def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Service]:
     """All services whose name contains `search` (in any case), newest first."""
-    found = [each for each in all_services(instance) if search.casefold() in each.name.casefold()]
+    found = [each for each in listed_services(instance) if search.casefold() in each.name.casefold()]
     deployment = DeploymentResource().get()
     services = [listed(each, record, deployment) for each, record in _latest(instance, found)]
     oldest = datetime.min.replace(tzinfo=UTC)
@@ -168,7 +168,7 @@ def _latest(
     instance: dg.DagsterInstance, services: Sequence[ServiceId]
 ) -> Iterator[tuple[ServiceId, RunRecord | None]]:
     """Each service with its run, a few queries a declaration."""
-    for declaration, group in groupby(services, key=attrgetter("declaration")):
+    for declaration, group in groupby(sorted(services, key=attrgetter("declaration")), key=attrgetter("declaration")):
         members = list(group)
         records = latest_records(instance, declaration, [each.partition for each in members])
         yield from ((each, records.get(each.partition)) for each in members)
