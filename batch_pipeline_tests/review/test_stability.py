@@ -7,7 +7,7 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.review.distribution import distribution
@@ -41,18 +41,21 @@ def normal(count, mean=0.0, seed=0):
     return np.random.default_rng(seed).normal(mean, 1, count).tolist()
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_it_is_never_negative_and_0_for_the_same(before, now):
     assert index(before, now) >= 0
     assert index(before, before) == pytest.approx(0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
 def test_it_is_symmetric_where_both_have_the_same_bins(before, now):
     before, now = [*before, *"abc"], [*now, *"abc"]
     assert index(before, now) == pytest.approx(index(now, before))
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_a_distribution_that_was_kept_as_json_compares_alike(before, now):
     kept = json.loads(json.dumps(of(before)))
