@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline.errors import AccountingFailed
+import orjson
+
+from batch_pipeline.errors import AccountingFailed, InputMissing
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
 from batch_pipeline.ledger import WHOLE, Ledger, append, fold
-from batch_pipeline.locations import Location
+from batch_pipeline.locations import Location, ShareLink
 from batch_pipeline.node.job import UnitError, UnitResult
 from batch_pipeline.plan import Plan
 from batch_pipeline.shard import shard_plan, shard_rows
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 COMPOSED_AT_ONCE = 8
+FIRST_MISSING = 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def outcomes_of(
     ledger = fold(storage, layout)
     outcomes: dict[int, Outcome] = {}
     parts: dict[int, list[tuple[dict[str, Any], UnitResult | UnitError | None]]] = {}
-    missing = 0
+    missing: list[int] = []
     for row in _work(shards):
         found = _valid(ledger, row) or ledger.errors.get((row["line"], row["part"]))
         whole = ledger.results.get((row["line"], WHOLE))
@@ -73,15 +76,18 @@ def outcomes_of(
         elif found is not None:
             outcomes[row["line"]] = found
         else:
-            missing += 1
-    missing += sum(any(found is None for _, found in pieces) for pieces in parts.values())
+            missing.append(row["line"])
+    missing += [line for line, pieces in parts.items() if any(found is None for _, found in pieces)]
     if missing:
-        raise AccountingFailed(
-            f"{missing} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): "
-            "a node did not end its work. No manifest was written; run the service again to continue"
+        raise unaccounted(
+            f"{len(missing)} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): "
+            "a node did not end its work. No manifest was written; run the service again to continue",
+            missing,
+            shards,
+            inputs,
         )
     outcomes |= _put_together(storage, layout, plan, shards, inputs, parts)
-    _prove(storage, layout, shards, outcomes)
+    _prove(storage, layout, shards, inputs, outcomes)
     return outcomes
 
 
@@ -123,7 +129,9 @@ def _put_together(
     }
     gone = whole.keys() - targets.keys()
     if gone:
-        raise AccountingFailed(f"{len(gone)} inputs are no longer in {inputs.location}; no manifest was written")
+        raise unaccounted(
+            f"{len(gone)} inputs are no longer in {inputs.location}; no manifest was written", gone, shards, inputs
+        )
 
     def compose(line: int) -> UnitResult:
         pieces = whole[line]
@@ -138,20 +146,58 @@ def _put_together(
     return outcomes | {result.line: Result(result.size, result.rows, result.failed_rows) for result in composed}
 
 
-def _prove(storage: Storage, layout: OutputLayout, shards: list[pl.DataFrame], outcomes: dict[int, Outcome]) -> None:
+def _prove(
+    storage: Storage,
+    layout: OutputLayout,
+    shards: list[pl.DataFrame],
+    inputs: InputList,
+    outcomes: dict[int, Outcome],
+) -> None:
     """Every result that the ledger has stands in storage, as large as it was written."""
     stored = _sizes(storage, layout.results)
+    lost = []
     for row in _work(shards):
         outcome = outcomes[row["line"]]
         if isinstance(outcome, Result) and stored.get(row["result"]) != outcome.size:
-            raise AccountingFailed(
-                f"the result of input line {row['line']} is not in {layout.results} as it was written; "
-                "no manifest was written. Run the service again to make it anew"
-            )
+            lost.append(row["line"])
+    if lost:
+        others = f" and those of {len(lost) - 1} others" if len(lost) > 1 else ""
+        raise unaccounted(
+            f"the result of input line {min(lost)}{others} is not in {layout.results} as it was written; "
+            "no manifest was written. Run the service again to make it anew",
+            lost,
+            shards,
+            inputs,
+        )
 
 
 def _sizes(storage: Storage, folder: Location) -> dict[bytes, int]:
     return {result_digest(info.location.key[len(folder.key) :]): info.size for info in storage.list(folder)}
+
+
+def unaccounted(
+    message: str, lines: Collection[int], shards: list[pl.DataFrame], inputs: InputList
+) -> AccountingFailed:
+    """The error of the inputs of these lines. The first are named, as far as the input list still has them."""
+    import polars as pl
+
+    first = pl.concat(shards).filter(pl.col("part") == 0)
+    chosen = first.filter(pl.col("line").is_in(sorted(set(lines))[:FIRST_MISSING])).sort("line")
+    try:
+        names = {item.line: shown(item) for item, _ in shard_rows(chosen, inputs, shard_plan(0, chosen))}
+    except InputMissing:
+        # The list was taken away or rewritten; what is to be told is that inputs are missing.
+        names = {}
+    rows = tuple({"line": line, "source": names.get(line)} for line in chosen["line"])
+    return AccountingFailed(message, first.height, len(set(lines)), rows)
+
+
+def shown(item: Input) -> str | None:
+    """The source as logs and pages may show it: a share link without its signature."""
+    if isinstance(item.source, ShareLink):
+        return item.source.identity
+    source = orjson.loads(item.token)
+    return source if isinstance(source, str) and "?" not in source else None
 
 
 def listed(shards: list[pl.DataFrame], inputs: InputList) -> Iterator[tuple[int, Input, dict[str, Any]]]:

@@ -65,12 +65,19 @@ def input_list(parameters: ServiceParameters, deployment: Deployment) -> InputLi
 
 def made_from(checked: CheckedService, input_digest: str) -> dict[str, Any]:
     """What must not change when the service is run again, each as a value that can be compared and kept."""
-    parameters = checked.parameters
+    mapping = checked.mapping.rule() if checked.mapping else None
+    return {**bound(checked.model, mapping), "input list": input_digest, **chosen(checked.parameters)}
+
+
+def bound(model: ModelVersion, mapping: dict[str, Any] | None) -> dict[str, Any]:
+    """What the registry says of it."""
+    return {"model": f"{model.ref} (digest {model.digest})", "mapping": mapping}
+
+
+def chosen(parameters: ServiceParameters) -> dict[str, Any]:
+    """What the parameters say by themselves."""
     return {
-        "model": f"{checked.model.ref} (digest {checked.model.digest})",
         "request_path": parameters.request_path,
-        "mapping": checked.mapping.rule() if checked.mapping else None,
-        "input list": input_digest,
         "csv": parameters.csv.model_dump(),
         "join_input": parameters.join_input,
         "node_count": parameters.node_count,

@@ -91,11 +91,22 @@ class ThresholdExceeded(ServiceFailed):
 
 
 class AccountingFailed(ServiceFailed):
-    """Storage does not hold what the ledger says; no manifest was written."""
+    """Storage does not hold what the ledger says; no manifest was written.
+
+    `missing` of `inputs` are not accounted for; `first` has {"line", "source"} of a few, sources as logs may show them.
+    """
+
+    def __init__(self, message: str, inputs: int, missing: int, first: tuple[dict[str, int | str | None], ...]) -> None:
+        self.inputs, self.missing, self.first = inputs, missing, first
+        super().__init__(message)
 
 
 class NodeFailed(ServiceFailed):
     """A compute node could not do its work at all (model does not load, provider missing)."""
+
+
+class ServiceMadeOver(ServiceFailed):
+    """The output folder was made over from something else since this run began, and is no longer its own."""
 
 
 class OwnershipLost(ServiceFailed):

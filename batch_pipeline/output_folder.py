@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
-from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, ServiceChanged
+from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, ServiceChanged, ServiceMadeOver
 from batch_pipeline.layout import OutputLayout, result_digest
 from batch_pipeline.locations import Location
 from batch_pipeline.plan import load_table
@@ -22,6 +23,13 @@ class ServiceRecord:
     service: str
     made_from: dict[str, Any]
     attempt: int
+    run: str = ""
+    """Which run made it, when it started the service or started it over."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the service is made from: plan and nodes are bound to it."""
+        return hashlib.sha256(orjson.dumps(self.made_from, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def load_record(storage: Storage, layout: OutputLayout) -> ServiceRecord | None:
@@ -64,15 +72,39 @@ def inspect(storage: Storage, layout: OutputLayout, service: str) -> ServiceReco
 
 def refuse_changes(layout: OutputLayout, record: ServiceRecord, made_from: dict[str, Any]) -> None:
     """Raises ServiceChanged that names everything that is not as it was."""
-    keys = [key for key in {**record.made_from, **made_from} if record.made_from.get(key) != made_from.get(key)]
-    if not keys:
-        return
-    changes = "; ".join(_change(key, record.made_from.get(key), made_from.get(key)) for key in keys)
-    raise ServiceChanged(
-        f"the service {record.service} was run before with something else ({changes}). Put it back, "
-        f"choose another name and output_path, or remove its objects in {layout.output} and start over "
-        "with if_changed: overwrite (--overwrite)"
+    changes = _changes(record.made_from, made_from)
+    if changes:
+        raise ServiceChanged(
+            f"the service {record.service} was run before with something else ({changes}). Put it back, "
+            f"choose another name and output_path, or remove its objects in {layout.output} and start over "
+            "with if_changed: overwrite (--overwrite)"
+        )
+
+
+def refuse_made_over(
+    layout: OutputLayout, record: ServiceRecord, held: Mapping[str, Any], fingerprint: str | None
+) -> None:
+    """Raises ServiceMadeOver where the folder was made over since a step's run began.
+
+    The step goes by `held`, which is named where it differs, and by the record's fingerprint, where it was told that.
+    """
+    changes = _changes(held, {key: record.made_from.get(key) for key in held})
+    if changes or fingerprint not in (None, record.fingerprint):
+        raise made_over(layout, record, changes)
+
+
+def made_over(layout: OutputLayout, record: ServiceRecord | None, changes: str = "") -> ServiceMadeOver:
+    """The error of a step that finds another service than its own, or one that starts over."""
+    by = f" by run {record.run}" if record is not None and record.run else ""
+    return ServiceMadeOver(
+        f"{layout.output} was made over{by} since this run began{f' ({changes})' if changes else ''}: "
+        "what this run did is gone; run the service again from the start"
     )
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return "; ".join(_change(key, before.get(key), now.get(key)) for key in keys)
 
 
 def _change(key: str, before: Any, now: Any) -> str:

@@ -83,6 +83,7 @@ class ServiceParameters(_Strict):
     join_input: bool = Field(default=False, description="Each result line of a CSV also carries the input row.")
 
     _full_name: str | None = PrivateAttr(default=None)
+    _made_from: str | None = PrivateAttr(default=None)
 
     @property
     def full_name(self) -> str:
@@ -93,6 +94,17 @@ class ServiceParameters(_Strict):
         """The same parameters, of a service that is called so where those of all declarations stand together."""
         parameters = self.model_copy()
         parameters._full_name = full_name
+        return parameters
+
+    @property
+    def made_from(self) -> str | None:
+        """The fingerprint of what its run has made the output folder from; None before it has, or where nobody said."""
+        return self._made_from
+
+    def of(self, made_from: str) -> ServiceParameters:
+        """The same parameters, for the steps that go on with what was made from this and from nothing else."""
+        parameters = self.model_copy()
+        parameters._made_from = made_from
         return parameters
 
     @property

@@ -52,6 +52,9 @@ class Plan:
     started: float
     """Unix time of the attempt's start."""
     attempt: int
+    made_from: str = ""
+    """The fingerprint of the record that it was made for."""
+    model_sha256: str = ""
 
 
 def save_plan(storage: Storage, layout: OutputLayout, plan: Plan) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline import environment, output_folder, publishing
-from batch_pipeline.checking import CheckedService, check, input_list, made_from, mapping_of
+from batch_pipeline.checking import CheckedService, bound, check, chosen, input_list, made_from, mapping_of
 from batch_pipeline.deployment import Deployment
-from batch_pipeline.errors import InputMissing, ModelRefused, Refused
+from batch_pipeline.errors import InputMissing, ModelRefused, ObjectNotFound, Refused
 from batch_pipeline.inference import OnProgress, run_share, threads_of
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.ledger import LedgerWriter
@@ -43,6 +44,7 @@ __all__ = [
     "delete_results",
     "infer",
     "ingest",
+    "made_with",
     "map_columns",
     "owned",
     "plan",
@@ -64,6 +66,8 @@ class InputReport:
     attempt: int
     finished: bool
     """An earlier attempt finished everything; nothing is left to do."""
+    made_from: str
+    """The fingerprint of what the service is made from: the later steps are to go by it (`ServiceParameters.of`)."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,13 @@ def ingest(
     claim_folder(storage, layout, owner, lock_seconds=deployment.settings.lock_seconds, is_gone=is_gone)
     try:
         with Heartbeat(storage, layout, owner).running():
-            return _ingest(checked, deployment)
+            return _ingest(checked, deployment, owner)
     except Refused:
         release_folder(storage, layout, owner.run_id)
         raise
 
 
-def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
+def _ingest(checked: CheckedService, deployment: Deployment, owner: Owner) -> InputReport:
     parameters, storage = checked.parameters, deployment.storage
     layout = OutputLayout(parameters.output)
     found = survey(input_list(parameters, deployment))
@@ -111,24 +115,31 @@ def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
         output_folder.empty(storage, layout, record)
         record = None
     if record is not None and is_finished(storage, layout, parameters):
-        return _input_report(found.table, record.attempt, finished=True)
+        return _input_report(found.table, record, finished=True)
     attempt = record.attempt + 1 if record else 1
     if record is None:
         # The record comes first: whatever follows it belongs to this service.
-        output_folder.save_record(storage, layout, ServiceRecord(parameters.full_name, made, attempt))
+        record = ServiceRecord(parameters.full_name, made, attempt, owner.run_id)
+        output_folder.save_record(storage, layout, record)
         save_table(storage, layout.inputs, found.table)
     else:
+        record = replace(record, attempt=attempt)
         publishing.unpublish(storage, layout, parameters.node_count)
-        output_folder.save_record(storage, layout, replace(record, attempt=attempt))
+        output_folder.save_record(storage, layout, record)
         renew_offsets(storage, layout, found.table)
-    return _input_report(found.table, attempt, finished=False)
+    return _input_report(found.table, record, finished=False)
 
 
 def map_columns(parameters: ServiceParameters, deployment: Deployment) -> MappingReport:
-    """Resolves the model and the rule by which CSV columns reach its request. Raises Refused."""
+    """Resolves the model and the rule by which CSV columns reach its request.
+
+    Raises Refused, or ServiceMadeOver where the folder is no longer made from these.
+    """
+    record = _own_record(deployment, parameters)
     model = deployment.registry.resolve(parameters.model)
     mapping = mapping_of(parameters, model, model.bind(parameters.request_path))
     rule = mapping.rule() if mapping is not None else None
+    _refuse_made_over(parameters, record, bound(model, rule))
     return MappingReport(model.ref, model.sha256 or "", model.digest or "", parameters.request_path, rule)
 
 
@@ -138,11 +149,11 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
     An earlier attempt's division is kept, so that what it finished is found again.
     """
     storage, layout = deployment.storage, OutputLayout(parameters.output)
-    record = _own_record(deployment, parameters)
+    _refuse_made_over(parameters, _own_record(deployment, parameters))
     if is_finished(storage, layout, parameters):
         return ()
     with _owned(deployment, layout, owner):
-        mapped = map_columns(parameters, deployment)
+        record, mapped = _own_record(deployment, parameters), map_columns(parameters, deployment)
         inputs = input_list(parameters, deployment)
         etag = storage.head(inputs.location).etag if inputs.is_manifest else None
         shards = divide_over_nodes(
@@ -167,6 +178,8 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             shards=shards,
             started=time.time(),
             attempt=record.attempt,
+            made_from=record.fingerprint,
+            model_sha256=mapped.model_sha256,
         )
         save_plan(storage, layout, plan)
     variables = parameters.to_config()["environment"]
@@ -182,6 +195,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             variables,
             shard.inputs,
             shard.size,
+            record.fingerprint,
         )
         for shard in shards
     )
@@ -198,7 +212,8 @@ def infer(
 ) -> NodeReport:
     """Does one node's share, less what earlier attempts finished. `at_once` nodes share this machine's cores.
 
-    Raises NodeFailed where the node can't work at all, OwnershipLost where another run took over.
+    Raises NodeFailed where the node can't work at all, OwnershipLost where another run took over, ServiceMadeOver
+    where one has made something else of the folder since.
     """
     began = time.monotonic()
     storage, layout = deployment.storage, OutputLayout(shard.output)
@@ -206,7 +221,9 @@ def infer(
         name: EnvReference(**value) if isinstance(value, dict) else value for name, value in shard.environment.items()
     }
     with _owned(deployment, layout, owner) as heartbeat, environment.applied(variables):
-        plan = load_plan(storage, layout)
+        plan = _plan(deployment, layout)
+        if plan.made_from != shard.made_from:
+            raise output_folder.made_over(layout, output_folder.load_record(storage, layout))
         with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node) as ledger:
             progress, sample = run_share(
                 shard,
@@ -224,9 +241,12 @@ def infer(
 def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner) -> Summary:
     """Proves from storage that every input is accounted for, writes the manifests, and gives the folder back.
 
-    A share of failures above the threshold is a summary whose state is `failed`. Raises AccountingFailed.
+    A share of failures above the threshold is a summary whose state is `failed`. Raises AccountingFailed, and
+    ServiceMadeOver where the folder's plan is not that of these parameters.
     """
     storage, layout = deployment.storage, OutputLayout(parameters.output)
+    # The registry is not asked: it may have lost the model since.
+    _refuse_made_over(parameters, _own_record(deployment, parameters))
     stored = load_summary(storage, layout)
     if stored is not None and is_finished(storage, layout, parameters):
         summary = replace(stored, already_finished=True)
@@ -238,6 +258,14 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
         summary = publishing.publish(inputs, layout, parameters, heartbeat.check, response=response)
     release_folder(storage, layout, owner.run_id)
     return summary
+
+
+def made_with(parameters: ServiceParameters, deployment: Deployment) -> MappingReport:
+    """The model and the mapping that the results were made with, as the output folder says."""
+    record, plan = _own_record(deployment, parameters), _plan(deployment, OutputLayout(parameters.output))
+    return MappingReport(
+        plan.model, plan.model_sha256, plan.model_digest, plan.request_path, record.made_from.get("mapping")
+    )
 
 
 def release(output: Location, deployment: Deployment, run_id: str) -> None:
@@ -286,6 +314,22 @@ def _own_record(deployment: Deployment, parameters: ServiceParameters) -> Servic
     return record
 
 
+def _plan(deployment: Deployment, layout: OutputLayout) -> Plan:
+    """Raises ServiceMadeOver where there is none: another run has started over."""
+    try:
+        return load_plan(deployment.storage, layout)
+    except ObjectNotFound:
+        record = output_folder.load_record(deployment.storage, layout)
+        raise output_folder.made_over(layout, record) from None
+
+
+def _refuse_made_over(
+    parameters: ServiceParameters, record: ServiceRecord, registered: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    held = {**registered, **chosen(parameters)}
+    output_folder.refuse_made_over(OutputLayout(parameters.output), record, held, parameters.made_from)
+
+
 @contextmanager
 def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterator[Heartbeat]:
     """Holds the lock for one step: claims it where nobody holds it, as when a later run re-executes only this step."""
@@ -295,13 +339,14 @@ def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterat
         yield heartbeat
 
 
-def _input_report(table: pl.DataFrame, attempt: int, *, finished: bool) -> InputReport:
+def _input_report(table: pl.DataFrame, record: ServiceRecord, *, finished: bool) -> InputReport:
     known = table["size"].null_count() == 0
     return InputReport(
         inputs=table.height,
         bad_lines=int(table["bad"].sum()),
         repeated=table.height - table["duplicate_of"].null_count(),
         size=int(table["size"].sum()) if known else None,
-        attempt=attempt,
+        attempt=record.attempt,
         finished=finished,
+        made_from=record.fingerprint,
     )

@@ -33,6 +33,8 @@ class Shard:
     """Lines of the input list that it has."""
     size: int = 0
     """Known bytes of its inputs."""
+    made_from: str = ""
+    """The fingerprint of the plan that it is of."""
 
 
 def shard_plan(node: int, shard: pl.DataFrame) -> ShardPlan:

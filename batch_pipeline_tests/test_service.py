@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from batch_pipeline.errors import (
     Refused,
     ServiceChanged,
     ServiceLocked,
+    ServiceMadeOver,
 )
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node_specs import NodeSpec
@@ -273,8 +275,10 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     shards = service.plan(parameters, place.deployment, owner)
     service.infer(shards[0], place.deployment, owner)
     service.infer(shards[2], place.deployment, owner)
-    with pytest.raises(AccountingFailed, match="run the service again"):
+    with pytest.raises(AccountingFailed, match="run the service again") as error:
         service.publish(parameters, place.deployment, owner)
+    assert (error.value.inputs, error.value.missing) == (2, 1)
+    assert error.value.first == ({"line": 1, "source": f"file://{place.root}/in/big.csv"},)
     service.release(parameters.output, place.deployment, owner.run_id)
     assert not list(place.output.glob("*.manifest"))
     done = {path: path.stat().st_mtime_ns for path in (place.output / "_batch/parts").iterdir()}
@@ -522,3 +526,76 @@ def test_environment_reaches_the_node_and_does_not_leak(place, monkeypatch):
     records = b"".join(path.read_bytes() for path in (place.output / "_batch").rglob("*") if path.is_file())
     assert b"s3cret" not in records
     assert b'"value"' not in records
+
+
+# --- a folder that was made over between two steps -----------------------------------------------------------
+
+
+def ingested(place, run_id, **changes):
+    """The parameters as the later steps have them, and the owner."""
+    parameters, owner = place.parameters(if_changed="overwrite", **changes), Owner(run_id, "flowers")
+    return parameters.of(service.ingest(parameters, place.deployment, owner).made_from), owner
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": "iris:1.1.0"}, "model was iris:1.0.0 .* and is iris:1.1.0"),
+        ({"node_count": 2}, "node_count was 1 and is 2"),
+        ({"environment": {"LANGUAGE": "de"}}, "environment changed: LANGUAGE"),
+        ({"join_input": True}, "join_input was False and is True"),
+    ],
+)
+def test_no_step_goes_on_in_a_folder_that_another_run_made_over(place, changes, named):
+    place.put("a.csv")
+    parameters, owner = ingested(place, "older", model="iris:1.0.0")
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    service.infer(shard, place.deployment, owner)
+    service.release(parameters.output, place.deployment, "older")
+    place.push("iris:1.1.0")
+    assert place.run("newer", **{"model": "iris:1.0.0", "if_changed": "overwrite", **changes}).state == "finished"
+    before = place.files()
+    for step in (service.map_columns, service.plan, service.publish):
+        with pytest.raises(ServiceMadeOver, match=r"out/ was made over by run newer .* run the service again") as error:
+            step(parameters, place.deployment, *([] if step is service.map_columns else [owner]))
+        # Without the registry nobody knows which version a name meant.
+        assert re.search(named, error.value.message) or (step is not service.map_columns and "model" in changes)
+    with pytest.raises(ServiceMadeOver, match="by run newer"):
+        service.infer(shard, place.deployment, owner)
+    assert place.files() == before
+
+
+def test_no_step_goes_on_where_another_run_has_started_over_and_no_further(place):
+    place.put("a.csv")
+    parameters, owner = ingested(place, "older")
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    service.release(parameters.output, place.deployment, "older")
+    place.put("b.csv")
+    ingested(place, "newer")
+    service.release(parameters.output, place.deployment, "newer")
+    for step in (service.infer, service.publish):
+        with pytest.raises(ServiceMadeOver, match="by run newer"):
+            step(shard if step is service.infer else parameters, place.deployment, owner)
+
+
+def test_a_step_goes_on_where_another_run_continued_the_same(place):
+    """Also with the mapping written out, or the same lines in another manifest."""
+    source = place.put("a.csv")
+    parameters, owner = ingested(place, "older", input_path=place.manifest(source))
+    service.release(parameters.output, place.deployment, "older")
+    rule = service.map_columns(parameters, place.deployment).rule
+    changes = {"input_path": place.manifest(source, name="copy.manifest"), "mapping": rule}
+    assert place.run("newer", **changes).state == "finished"
+    assert place.run("newest", input_path=place.manifest(source)).already_finished
+    assert service.plan(parameters, place.deployment, owner) == ()
+    assert service.publish(parameters, place.deployment, owner).already_finished
+
+
+def test_what_results_were_made_with_stands_in_their_folder(place):
+    place.put("a.csv")
+    place.run()
+    model = place.deployment.registry.show("iris:1.0.0")
+    shutil.rmtree(place.root / "models/iris")
+    made = service.made_with(place.parameters(), place.deployment)
+    assert (made.model, made.model_sha256, made.model_digest) == ("iris:1.0.0", model.sha256, model.digest)
+    assert made.rule["properties"]["input_4"]["index"] == 3

@@ -183,7 +183,7 @@ class BatchService(dg.Component, dg.Model, dg.Resolvable):
             triggers=tuple(self.triggers),
             description=self.description,
             deps=tuple(self.deps),
-            key_prefix=tuple(self.key_prefix.split("/") if isinstance(self.key_prefix, str) else self.key_prefix),
+            key_prefix=_prefix(self.key_prefix),
             group=self.group_name,
             owners=tuple(self.owners),
             tags=dict(self.tags),
@@ -198,6 +198,16 @@ def _schema() -> type[BaseModel]:
     derived = derive_model_type(BatchService)
     narrowed = {name: (kind, derived.model_fields[name]) for name, kind in _NARROWED.items()}
     return create_model("BatchServiceModel", __base__=derived, **narrowed)  # type: ignore[call-overload,no-any-return]
+
+
+def _prefix(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The parts of the prefix. Raises `InvalidParameters` for one that is empty: its asset could not be named."""
+    parts = tuple(given.split("/") if isinstance(given, str) else given) if given else ()
+    if all(part and "/" not in part for part in parts):
+        return parts
+    raise InvalidParameters(
+        (Problem("key_prefix", f"is {given!r}, which has a part that is empty or no single one; shop/data is right"),)
+    )
 
 
 def _name(given: str | None, context: dg.ComponentLoadContext) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import make_new_run_id
 from dagster._utils.hosted_user_process import recon_repository_from_origin
 
-from batch_pipeline.errors import Refused
+from batch_pipeline.errors import InvalidSettings, Refused
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.holders import holder_tag
 from batch_pipeline.orchestration.names import (
     DEFINITIONS_ATTRIBUTE,
     DEFINITIONS_MODULE,
+    DEPLOY,
     JOB,
     LOCATION,
     MAX_RETRIES,
@@ -36,6 +38,20 @@ from batch_pipeline.orchestration.names import (
 from batch_pipeline.orchestration.tags import service_tags
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.parameters import ServiceParameters
+from batch_pipeline.settings import Settings
+
+
+def declared_here() -> list[str]:
+    """The declarations of our own code location. One that can't be loaded stops nobody: that is for the UI to say."""
+    try:
+        if Settings.from_environment().services is None:
+            return []
+        from batch_pipeline.definitions import defs
+    except InvalidSettings as error:
+        logging.getLogger(__name__).warning("the declared services are not known: %s", error.message)
+        return []
+    names = [job.name for job in defs.jobs or ()]
+    return [name.removeprefix(DEPLOY) for name in names if name.startswith(DEPLOY) and name != JOB]
 
 
 @dataclass(frozen=True)
@@ -57,10 +73,10 @@ class JobOrigin:
         if run.job_code_origin is None:
             raise Refused(f"run {run.run_id} does not say where its job is defined: run the service from the UI")
         name, remote = job_name(declaration), run.remote_job_origin
-        job = recon_repository_from_origin(run.job_code_origin.repository_origin).get_reconstructable_job(name)
         try:
+            job = recon_repository_from_origin(run.job_code_origin.repository_origin).get_reconstructable_job(name)
             job.get_definition()
-        except (dg.DagsterError, ImportError) as error:
+        except Exception as error:  # somebody else's code, which may raise anything
             raise Refused(
                 f"the code location that declares {declaration} can't be loaded here: {' '.join(str(error).split())}; "
                 "use the environment of its project, or run the service from the UI"

@@ -21,20 +21,24 @@ class ParametersRefused(dg.DagsterError):
     """Parameters that break a rule, told to Dagster: the launch is refused with this message and no other."""
 
 
-def config_schema(declaration: Declaration = AD_HOC) -> dict[str, dg.Field]:
-    """The parameters as Dagster config fields. What a template gives need not be given again."""
-    return _fields(ServiceParameters, declaration.template)
+def config_schema(declaration: Declaration = AD_HOC) -> dg.Field:
+    """The parameters as Dagster config fields. What a template gives need not be given again.
+
+    All may be left out together: a service that ran before has its recorded ones.
+    """
+    return dg.Field(_fields(ServiceParameters, declaration.template), is_required=False)
 
 
 def config_mapping(declaration: Declaration, env: Mapping[str, str]) -> dg.ConfigMapping:
     """Hand the parameters to the graph's first op, which is the only one with config.
 
-    What the run's config leaves to the template is filled in by that op, which knows the service's name.
+    What the run's config leaves to the template, or to the record, is filled in by that op, which knows the service's
+    name.
     """
 
     def to_first_op(config: Mapping[str, Any]) -> dict[str, Any]:
         parameters = given(config)
-        if declaration.template is None:
+        if declaration.template is None and parameters:
             try:
                 parse_parameters(parameters, settings=Settings.from_environment(env))
             except Refused as error:

@@ -16,7 +16,7 @@ from batch_pipeline.orchestration.names import INFERENCE_RESULTS, INPUT_MANIFEST
 from batch_pipeline.orchestration.ops import steps_of
 
 INPUT_DATA = "input_data"
-MODEL = dg.AssetKey("model")
+MODEL = dg.AssetKey(["batch_pipeline", "model"])
 
 _DESCRIPTIONS = {
     INPUT_MANIFEST: """The input list of the service: the lines of a manifest, or the objects of a folder.
@@ -42,6 +42,7 @@ def service_graph(declaration: Declaration, specs: NodeSpecs, env: Mapping[str, 
         name=declaration.name,
         description=declaration.description
         or "A model over a folder or manifest of objects, on so many compute nodes; then it stops.",
+        tags=_tags(declaration),
         config=config_mapping(declaration, env),
         ins={name: dg.GraphIn() for name in (*upstream, "model")},
         out={

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import starmap
 
 import dagster as dg
 
 from batch_pipeline.errors import ServiceNotFound
 from batch_pipeline.orchestration.names import SERVICE, full_name
-from batch_pipeline.orchestration.runs import declarations, latest_run
+from batch_pipeline.orchestration.runs import declarations, latest_run, unfinished_runs
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ServiceId:
 
 
 def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
-    """Every service of the instance, whatever code location declares it."""
+    """Every service that the instance has a record of, whatever code location declares it."""
     return [
         ServiceId(declaration, partition)
         for declaration in declarations(instance)
@@ -33,9 +34,14 @@ def all_services(instance: dg.DagsterInstance) -> list[ServiceId]:
     ]
 
 
+def listed_services(instance: dg.DagsterInstance) -> list[ServiceId]:
+    """All of them, and those at work whose record was deleted meanwhile, which can be stopped all the same."""
+    return list(dict.fromkeys((*all_services(instance), *starmap(ServiceId, unfinished_runs(instance)))))
+
+
 def find_service(instance: dg.DagsterInstance, name: str) -> ServiceId:
     """The service of that name; `declaration/` may be left out where only one is meant. Raises `ServiceNotFound`."""
-    services = all_services(instance)
+    services = listed_services(instance)
     exact = [service for service in services if service.name == name]
     found = exact or [service for service in services if service.partition == name]
     if len(found) == 1:

@@ -14,9 +14,11 @@ from batch_pipeline.errors import InvalidParameters, InvalidSettings
 from batch_pipeline.orchestration.config import given, to_run_config
 from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
 from batch_pipeline.orchestration.names import (
+    ALL_STEPS,
     INFERENCE_RESULTS,
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
+    RETRY_STRATEGY,
     TAG_DECLARATION,
     TAG_SERVICE,
     full_name,
@@ -40,9 +42,23 @@ def service_job(declaration: Declaration = AD_HOC, executor: dg.ExecutorDefiniti
             tags_for_partition_key_fn=lambda name: {TAG_SERVICE: full_name(declaration.name, name)},
         ),
         executor_def=executor,
-        tags={} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name},
-        description="Deploy one service: the partition is its name, the config its parameters.",
+        tags={TAG_DECLARATION: declaration.name, "dagster/kind/onnx": "", **declaration.tags},
+        # What else is said of the declaration stays with the job.
+        run_tags={
+            RETRY_STRATEGY: ALL_STEPS,
+            **({} if declaration.is_ad_hoc else {TAG_DECLARATION: declaration.name}),
+        },
+        owners=list(declaration.owners) or None,
+        description=_description(declaration),
     )
+
+
+def _description(declaration: Declaration) -> str:
+    which = "" if declaration.is_ad_hoc else f" of `{declaration.name}`"
+    ask = "" if declaration.template is None else " Without any: what it was last given, then the template."
+    partition = f"`{declaration.name}`" if declaration.is_fixed else "its name"
+    says = f"Deploy one service{which}: the partition is {partition}, the config its parameters.{ask}"
+    return "\n\n".join(filter(None, (says, declaration.description)))
 
 
 def run_config_of_service(name: str, declaration: Declaration = AD_HOC) -> dict[str, Any]:

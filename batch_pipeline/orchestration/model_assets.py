@@ -12,11 +12,13 @@ from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_metadata import VALID, of_model, validity
 from batch_pipeline.orchestration.names import TAG_MODEL
 from batch_pipeline.orchestration.requests import as_tick_failures
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import IO_MANAGER, DeploymentResource
 from batch_pipeline.settings import Settings
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
 """`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
+TAG_REGISTRY = "batch_pipeline/registry"
+"""By which all that belongs to the registry can be selected."""
 JOB = "validate_models"
 SECONDS = 60
 MOST = 50
@@ -30,7 +32,7 @@ at here or not. The sensor `model_versions` looks at new and changed packages by
 
 
 def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
-    """The asset `model`, the job `validate_models` and the sensor `model_versions`. Needs the resource `deployment`.
+    """The asset `batch_pipeline/model`, the job `validate_models`, the sensor `model_versions`. Needs our resources.
 
     Nothing is contacted. Raises `InvalidSettings`.
     """
@@ -40,6 +42,8 @@ def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
         JOB,
         selection=dg.AssetSelection.assets(MODEL),
         executor_def=dg.in_process_executor,
+        tags={TAG_REGISTRY: "models", "dagster/kind/onnx": ""},
+        run_tags={TAG_REGISTRY: "models"},
         description="Look at model versions of the registry as they are now, one a partition.",
     )
     return dg.Definitions(assets=[model], jobs=[job], sensors=[_sensor(job)])
@@ -59,6 +63,9 @@ def _model(registry: str | None) -> dg.AssetsDefinition:
         description=_DESCRIPTION,
         group_name=GROUP,
         kinds={"onnx"},
+        op_tags={"dagster/kind/onnx": ""},
+        tags={TAG_REGISTRY: "models"},
+        io_manager_key=IO_MANAGER,
         partitions_def=PARTITIONS,
         metadata={"dagster/uri": registry} if registry is not None else {},
         check_specs=[
@@ -69,10 +76,12 @@ def _model(registry: str | None) -> dg.AssetsDefinition:
             )
         ],
     )
-    def model(context: dg.AssetExecutionContext, deployment: DeploymentResource) -> Iterator[dg.MaterializeResult[Any]]:
+    def model(
+        context: dg.AssetExecutionContext, batch_pipeline_deployment: DeploymentResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         ref = context.partition_key
         with as_failures():
-            registry = deployment.get().registry
+            registry = batch_pipeline_deployment.get().registry
             # First, so that what changes while the package is read is looked at again.
             stamp = registry.stamps(ref).get(ref)
             found = registry.show(ref)
@@ -91,12 +100,15 @@ def _sensor(job: Any) -> dg.SensorDefinition:
         name="model_versions",
         job=job,
         minimum_interval_seconds=SECONDS,
+        tags={"trigger": "registry"},
         description="Lists the registry: gives each new version a partition of `model`, takes that of a deleted one "
         "away, and has each package that is new or was changed looked at.",
     )
-    def model_versions(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+    def model_versions(
+        context: dg.SensorEvaluationContext, batch_pipeline_deployment: DeploymentResource
+    ) -> dg.SensorResult:
         with as_tick_failures():
-            stamps = deployment.get().registry.stamps()
+            stamps = batch_pipeline_deployment.get().registry.stamps()
         # Dagster takes no such partition.
         stamps = {ref: stamp for ref, stamp in stamps.items() if "..." not in ref}
         known = set(context.instance.get_dynamic_partitions(PARTITIONS.name or ""))

@@ -50,9 +50,9 @@ def model_sensor(declaration: Declaration, job: Any, kind: str, trigger: ModelTr
     name = f"{declaration.name}_{kind}"
     model = _model(declaration)
 
-    def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+    def look(context: dg.SensorEvaluationContext, batch_pipeline_deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, name, deployment.in_tick())
+            return _tick(context, declaration, name, batch_pipeline_deployment.in_tick())
 
     return dg.SensorDefinition(
         name=name,

@@ -4,12 +4,14 @@ SERVICE = "batch_service"
 """The declaration of the services that the Launchpad and the command line deploy: its graph's op and its set of
 partitions, one of which is one service."""
 
-RESERVED = frozenset(
-    {SERVICE, "service", "model", "model_version"} | {"ingest_manifest", "map_columns", "fan_out", "write_manifests"}
-)
+STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
+"""The ops in the graph of every declaration, besides those of the node specs."""
+
+RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", *STEPS})
 """What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
 
-JOB = "deploy_service"
+DEPLOY = "deploy_"
+JOB = f"{DEPLOY}service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
 
 LOCATION = "batch_pipeline"
@@ -19,6 +21,8 @@ DEFINITIONS_ATTRIBUTE = "defs"
 INPUT_MANIFEST = "input_manifest"
 INFERENCE_RESULTS = "inference_results"
 OUTPUT_MANIFEST = "output_manifest"
+ASSETS = (INPUT_MANIFEST, INFERENCE_RESULTS, OUTPUT_MANIFEST)
+"""Those of which one partition is one service."""
 
 TAG_SERVICE = "batch_pipeline/service"
 TAG_DECLARATION = "batch_pipeline/declaration"
@@ -41,13 +45,14 @@ PARTITION = "dagster/partition"
 
 RETRY_STRATEGY = "dagster/retry_strategy"
 """What Dagster executes again of a run whose worker crashed."""
+ALL_STEPS = "ALL_STEPS"
 MAX_RETRIES = "dagster/max_retries"
 """How often Dagster does so, where a run is to differ from the instance."""
 
 
 def job_name(declaration: str) -> str:
     """The job that deploys the services of a declaration."""
-    return JOB if declaration == SERVICE else f"deploy_{declaration}"
+    return JOB if declaration == SERVICE else f"{DEPLOY}{declaration}"
 
 
 def full_name(declaration: str, partition: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.errors import ThresholdExceeded
+from batch_pipeline.errors import AccountingFailed, ThresholdExceeded
 from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
 from batch_pipeline.orchestration.admission import as_admitted, may_start_over
@@ -25,9 +25,9 @@ from batch_pipeline.orchestration.names import (
     TAG_DESCRIPTION,
 )
 from batch_pipeline.orchestration.orphans import die_with_run
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import IO_MANAGER, DeploymentResource
 from batch_pipeline.orchestration.runs import inherited_description
-from batch_pipeline.orchestration.tags import model_tags, resource_tags, service_tags, summary_tags
+from batch_pipeline.orchestration.tags import identity_tags, model_tags, resource_tags, service_tags, summary_tags
 from batch_pipeline.orchestration.turns import admit
 from batch_pipeline.ownership import Owner
 
@@ -49,10 +49,15 @@ _PARAMETERS = {"parameters": dg.In(dg.Any, description="The parameters of the se
         "input_data": dg.In(dg.Nothing, description="What others make of the inputs. Nothing is handed over."),
         "model": dg.In(dg.Nothing, description="The registry's versions. Nothing is handed over."),
     },
-    out={INPUT_MANIFEST: dg.Out(dg.Any, description="The parameters of the service, checked.")},
+    out={
+        INPUT_MANIFEST: dg.Out(dg.Any, io_manager_key=IO_MANAGER, description="The parameters of the service, checked.")
+    },
     config_schema=dg.Field(dict, description="The parameters as they were given, their template and its name."),
+    tags={"dagster/kind/s3": ""},
 )
-def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResource) -> Iterator[dg.Output[Any]]:
+def ingest_manifest(
+    context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource
+) -> Iterator[dg.Output[Any]]:
     """Check the parameters, take the output folder, and read the input list.
 
     What is wrong with the parameters, the model or the input path is refused here, before anything is written. Where
@@ -61,12 +66,14 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
     from batch_pipeline import service
 
     with as_failures():
-        ours, run = deployment.get(), _run(context)
+        declaration = context.op_config["declaration"]
+        # A run that is refused for its parameters is this service's, too.
+        context.instance.add_run_tags(context.run_id, identity_tags(declaration, context.partition_key))
+        ours, run = batch_pipeline_deployment.get(), _run(context)
         parameters = effective_parameters(context.instance, context.op_config, context.partition_key, ours.settings)
         description = inherited_description(context.instance, run)
         if description is not None:
             parameters = parameters.model_copy(update={"description": description})
-        declaration = context.op_config["declaration"]
         # A re-execution has its parent's tags, whose description an empty one would leave standing.
         copied = dict.fromkeys({TAG_DESCRIPTION} & run.tags.keys(), "")
         context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration)})
@@ -76,14 +83,15 @@ def ingest_manifest(context: dg.OpExecutionContext, deployment: DeploymentResour
             admitted, ours, _owner(context, parameters.full_name), is_gone=partial(is_ended, context.instance)
         )
     context.log.info(saying.of_input(parameters, report))
-    yield dg.Output(parameters, INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
+    yield dg.Output(parameters.of(report.made_from), INPUT_MANIFEST, metadata=metadata.of_input(parameters, report))
 
 
 @dg.op(
     ins=_PARAMETERS,
-    out=dg.Out(dg.Any, description="The parameters, `model` as the version that was found."),
+    out=dg.Out(dg.Any, io_manager_key=IO_MANAGER, description="The parameters, `model` as the version that was found."),
+    tags={"dagster/kind/onnx": ""},
 )
-def map_columns(context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any) -> Any:
+def map_columns(context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, parameters: Any) -> Any:
     """Find the model version, bind it to the request, and settle which column goes where.
 
     The steps that follow use this version, whatever is pushed to the registry meanwhile.
@@ -91,7 +99,7 @@ def map_columns(context: dg.OpExecutionContext, deployment: DeploymentResource, 
     from batch_pipeline import service
 
     with as_failures():
-        report = service.map_columns(parameters, deployment.get())
+        report = service.map_columns(parameters, batch_pipeline_deployment.get())
     context.instance.add_run_tags(context.run_id, model_tags(report.model))
     context.log.info(saying.of_mapping(report))
     context.add_output_metadata(metadata.of_mapping(report))
@@ -107,10 +115,14 @@ def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
     @dg.op(
         name="fan_out",
         ins=_PARAMETERS,
-        out={spec.identifier: dg.DynamicOut(dg.Any, description=f"Nodes of {spec.title}.") for spec in specs},
+        tags={"dagster/kind/s3": ""},
+        out={
+            spec.identifier: dg.DynamicOut(dg.Any, io_manager_key=IO_MANAGER, description=f"Nodes of {spec.title}.")
+            for spec in specs
+        },
     )
     def fan_out(
-        context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any
+        context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, parameters: Any
     ) -> Iterator[dg.DynamicOutput[Any]]:
         """Divide the inputs over the nodes: by size where sizes are known, else by count.
 
@@ -120,7 +132,7 @@ def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
         from batch_pipeline import service
 
         with as_failures():
-            shards = service.plan(parameters, deployment.get(), _owner(context, parameters.full_name))
+            shards = service.plan(parameters, batch_pipeline_deployment.get(), _owner(context, parameters.full_name))
         context.log.info(saying.of_plan(parameters, shards))
         spec = specs[parameters.node_spec]
         for number, shard in enumerate(shards):
@@ -138,16 +150,20 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         "writes a result per input, and records in the ledger what is finished. A node that is tried again does only "
         "what is left.",
         ins={"shard": dg.In(dg.Any, description="A reference to this node's share of the plan.")},
-        out=dg.Out(dg.Nothing, description="The node has ended; what it finished is in storage."),
+        out=dg.Out(
+            dg.Nothing, io_manager_key=IO_MANAGER, description="The node has ended; what it finished is in storage."
+        ),
         tags=resource_tags(spec),
         pool=f"node_{spec.identifier}",
     )
-    def infer(context: dg.OpExecutionContext, deployment: DeploymentResource, shard: Any) -> Iterator[dg.Output[None]]:
+    def infer(
+        context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, shard: Any
+    ) -> Iterator[dg.Output[None]]:
         from batch_pipeline import service
 
         context.log.info(saying.of_start(shard))
         with as_failures():
-            ours, owner = deployment.get(), _owner(context, shard.service)
+            ours, owner = batch_pipeline_deployment.get(), _owner(context, shard.service)
             die_with_run(owner)
             with stopping() as is_asked:
                 report = service.infer(
@@ -170,15 +186,19 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
 
     @dg.op(
         name="write_manifests",
+        tags={"dagster/kind/s3": ""},
         ins={**_PARAMETERS, **nodes},
         out={
-            INFERENCE_RESULTS: dg.Out(dg.Nothing, description="Every result is in storage."),
-            OUTPUT_MANIFEST: dg.Out(dg.Nothing, description="The manifests are in storage."),
-            **{check: dg.Out(dg.Nothing, description=text) for check, (_, text) in checks.CHECKS.items()},
+            INFERENCE_RESULTS: dg.Out(dg.Nothing, io_manager_key=IO_MANAGER, description="Every result is in storage."),
+            OUTPUT_MANIFEST: dg.Out(dg.Nothing, io_manager_key=IO_MANAGER, description="The manifests are in storage."),
+            **{
+                check: dg.Out(dg.Nothing, io_manager_key=IO_MANAGER, description=text)
+                for check, (_, text) in checks.CHECKS.items()
+            },
         },
     )
     def write_manifests(
-        context: dg.OpExecutionContext, deployment: DeploymentResource, parameters: Any
+        context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, parameters: Any
     ) -> Iterator[Any]:
         """Prove from storage that every input is accounted for, publish the manifests, and review the answers.
 
@@ -188,9 +208,14 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
         from batch_pipeline import service
 
         with as_failures():
-            ours = deployment.get()
-            summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
-            mapping = service.map_columns(parameters, ours)
+            ours = batch_pipeline_deployment.get()
+            try:
+                summary = service.publish(parameters, ours, _owner(context, parameters.full_name))
+            except AccountingFailed as error:
+                # Where people look, too; the step, and with it the service, has failed all the same.
+                yield checks.unaccounted(error, context.asset_key_for_output(OUTPUT_MANIFEST))
+                raise
+            mapping = service.made_with(parameters, ours)
         context.instance.add_run_tags(context.run_id, summary_tags(summary))
         context.log.info(saying.of_summary(parameters, summary))
         keys = {asset: context.asset_key_for_output(asset) for asset in (INFERENCE_RESULTS, OUTPUT_MANIFEST)}

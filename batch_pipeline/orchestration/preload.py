@@ -20,6 +20,7 @@ MODULES = (
     "alembic.command",
     "sqlalchemy.dialects.sqlite",
     "batch_pipeline.definitions",
+    "batch_pipeline.orchestration.coordinator",
     "batch_pipeline.service",
 )
 

@@ -1,4 +1,7 @@
-"""What the steps are given: the deployment, a shell without config around the plain object; and the IO manager."""
+"""What the steps are given: the deployment, a shell without config around the plain object; and the IO manager.
+
+Their keys are ours: a project that declares services beside its own assets has resources of its own.
+"""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,6 +14,11 @@ from batch_pipeline.locations import Location
 
 if TYPE_CHECKING:
     from batch_pipeline.deployment import Deployment
+
+
+DEPLOYMENT = "batch_pipeline_deployment"
+"""Steps, sensors and schedules have an argument of this name, as Dagster wants it."""
+IO_MANAGER = "batch_pipeline_io_manager"
 
 
 class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -30,14 +38,14 @@ class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Deployment.from_environment(timeouts=IN_TICKS)
 
 
-def step_outputs(folder: Location | None) -> dict[str, Any]:
-    """The IO manager of a deployment whose steps run on several machines; none for Dagster's own, of one machine."""
+def io_manager(folder: Location | None) -> dg.IOManagerDefinition | dg.ConfigurableIOManagerFactory[Any]:
+    """How steps hand on what little they do: through `folder`, or by Dagster's own files, of one machine."""
     if folder is None:
-        return {}
+        return dg.fs_io_manager
     from dagster_aws.s3 import S3PickleIOManager, S3Resource
 
     # Endpoint, region and credentials are the S3 client's own, from the environment.
-    return {"io_manager": S3PickleIOManager(s3_resource=S3Resource(), s3_bucket=folder.bucket, s3_prefix=folder.key)}
+    return S3PickleIOManager(s3_resource=S3Resource(), s3_bucket=folder.bucket, s3_prefix=folder.key)
 
 
 @lru_cache
@@ -46,4 +54,4 @@ def resources_of(folder: Location | None) -> Mapping[str, Any]:
 
     The same objects each time: definitions that are merged may share a resource, but not have two of one key.
     """
-    return MappingProxyType({"deployment": DeploymentResource(), **step_outputs(folder)})
+    return MappingProxyType({DEPLOYMENT: DeploymentResource(), IO_MANAGER: io_manager(folder)})

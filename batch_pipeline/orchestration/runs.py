@@ -8,37 +8,72 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun, RunRecord, RunsFilter
 
+from batch_pipeline.orchestration.code_location import declared_here
 from batch_pipeline.orchestration.config import from_run_config
 from batch_pipeline.orchestration.holders import is_dead
 from batch_pipeline.orchestration.names import (
+    ASSETS,
     OUTPUT_MANIFEST,
     PARTITION,
     SERVICE,
+    STEPS,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
+    TAG_SERVICE,
     job_name,
 )
 
 PAGE = 500
+_STEPS = set(STEPS)
 
 
 def declaration_of(run: DagsterRun) -> str | None:
     """The declaration whose service the run deploys; None for a run of something else.
 
-    A run that has not started, and was made by a selection of assets, tells it by nothing but their keys.
+    A run that has not started, and was made by a selection of assets where the queue is not ours, tells it by nothing
+    but their keys.
     """
     if TAG_DECLARATION in run.tags:
         return run.tags[TAG_DECLARATION]
-    if run.job_name == job_name(SERVICE) or from_run_config(run.run_config) is not None:
+    if TAG_SERVICE in run.tags or run.job_name == job_name(SERVICE) or from_run_config(run.run_config) is not None:
         return SERVICE
-    keys = [key.path for key in run.asset_selection or () if key.path[-1] == OUTPUT_MANIFEST]
-    return keys[0][-2] if keys and len(keys[0]) > 1 else None
+    selected = run.asset_selection or ()
+    prefixes = [key.path[:-1] for key in selected if key.path[-1] == OUTPUT_MANIFEST]
+    ours = [prefix for prefix in prefixes if all(dg.AssetKey([*prefix, name]) in selected for name in ASSETS)]
+    return next(((prefix or [SERVICE])[-1] for prefix in ours), None)
+
+
+def declaration_of_job(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
+    """The declaration whose graph of steps is in the run's job; None where there is none, or more than one."""
+    job = instance.get_job_snapshot(run.job_snapshot_id) if run.job_snapshot_id else None
+    graphs = job.node_defs_snapshot.graph_def_snaps if job is not None else ()
+    ours = [graph.name for graph in graphs if {node.node_name for node in _nodes(graph)} >= _STEPS]
+    return ours[0] if len(ours) == 1 else None
+
+
+def _nodes(graph: Any) -> Sequence[Any]:
+    return graph.dep_structure_snapshot.node_invocation_snaps  # type: ignore[no-any-return]
 
 
 def declarations(instance: dg.DagsterInstance) -> list[str]:
-    """Every declaration that the instance has had runs of, in order of name, after that of the Launchpad."""
-    known = instance.get_run_tags(tag_keys=[TAG_DECLARATION])
-    return [SERVICE, *sorted(value for _, values in known for value in values)]
+    """Every declaration that the instance can know of, in order of name, after that of the Launchpad.
+
+    Those of our own code location are known before they have a run; those of others by a run, also one that waits or
+    was deleted since.
+    """
+    tagged = (value for _, values in instance.get_run_tags(tag_keys=[TAG_DECLARATION]) for value in values)
+    keys = {tuple(key.path) for key in instance.all_asset_keys()}
+    prefixes = (key[:-1] for key in keys if key[-1] == OUTPUT_MANIFEST and len(key) > 1)
+    indexed = (prefix[-1] for prefix in prefixes if all((*prefix, name) in keys for name in ASSETS))
+    return [SERVICE, *sorted({*tagged, *indexed, *declared_here()})]
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> Iterator[tuple[str, str]]:
+    """Declaration and partition of each service that has a run at work or in the queue, whatever became of both."""
+    for run in instance.get_runs(RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        declaration = declaration_of(run) if PARTITION in run.tags else None
+        if declaration is not None:
+            yield declaration, run.tags[PARTITION]
 
 
 def run_records(

@@ -47,9 +47,11 @@ def _schedule(declaration: Declaration, job: Any, kind: str, trigger: ScheduleTr
         metadata={"declaration": declaration.name},
         owners=list(declaration.owners) or None,
     )
-    def fire(context: dg.ScheduleEvaluationContext, deployment: DeploymentResource) -> dg.RunRequest | dg.SkipReason:
+    def fire(
+        context: dg.ScheduleEvaluationContext, batch_pipeline_deployment: DeploymentResource
+    ) -> dg.RunRequest | dg.SkipReason:
         with as_tick_failures():
-            return _fire(context, declaration, name, deployment.get().settings)
+            return _fire(context, declaration, name, batch_pipeline_deployment.get().settings)
 
     return fire
 

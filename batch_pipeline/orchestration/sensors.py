@@ -41,9 +41,9 @@ def sensors_of(declaration: Declaration, job: Any) -> list[dg.SensorDefinition]:
 
 
 def _sensor(declaration: Declaration, job: Any, kind: str, trigger: DataTrigger) -> dg.SensorDefinition:
-    def look(context: dg.SensorEvaluationContext, deployment: DeploymentResource) -> dg.SensorResult:
+    def look(context: dg.SensorEvaluationContext, batch_pipeline_deployment: DeploymentResource) -> dg.SensorResult:
         with as_tick_failures():
-            return _tick(context, declaration, trigger, deployment.in_tick())
+            return _tick(context, declaration, trigger, batch_pipeline_deployment.in_tick())
 
     return dg.SensorDefinition(
         name=f"{declaration.name}_{kind}",

@@ -15,11 +15,12 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun,
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused, ServiceNotFound
+from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
-from batch_pipeline.orchestration.identity import ServiceId, all_services, find_service
+from batch_pipeline.orchestration.identity import ServiceId, find_service, listed_services
 from batch_pipeline.orchestration.launching import Launched, launch, relaunch
 from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION
 from batch_pipeline.orchestration.resources import DeploymentResource
@@ -45,7 +46,7 @@ __all__ = [
 
 def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Service]:
     """All services whose name contains `search` (in any case), newest first."""
-    found = [each for each in all_services(instance) if search.casefold() in each.name.casefold()]
+    found = [each for each in listed_services(instance) if search.casefold() in each.name.casefold()]
     deployment = DeploymentResource().get()
     services = [listed(each, record, deployment) for each, record in _latest(instance, found)]
     oldest = datetime.min.replace(tzinfo=UTC)
@@ -65,7 +66,7 @@ def recorded_parameters(instance: dg.DagsterInstance, name: str) -> ServiceParam
     """What the service last ran with, its description as edited since. Raises `Refused`."""
     found, record = _found(instance, name)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
+        raise ServiceNotFound(f"the service {name} has no run, so there are no parameters to run it with")
     return _parameters(instance, found, record.dagster_run)
 
 
@@ -80,7 +81,7 @@ def run_service(
     """Run it again with its recorded parameters, as a new run. Raises `Refused`."""
     found, record = _found(instance, name)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there are no parameters to run it with")
+        raise ServiceNotFound(f"the service {name} has no run, so there are no parameters to run it with")
     parameters = _parameters(instance, found, record.dagster_run)
     if found.declaration == SERVICE:
         return launch(parameters, wait=wait, overwrite=overwrite, instance=instance, on_progress=on_progress)
@@ -120,7 +121,7 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
     found, record = _found(instance, name)
     refuse_if_busy(instance, found.declaration, found.partition)
     if record is None:
-        raise ServiceNotFound(f"the service {name} was never launched, so there is nothing to describe")
+        raise ServiceNotFound(f"the service {name} has no run, so there is nothing to describe")
     config = whole_config(instance, found, record.dagster_run)
     settings = DeploymentResource().get().settings
     named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)
@@ -149,8 +150,12 @@ _GONE = RunError("its process ended without a word; what it finished is kept: ru
 def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> int:
     from batch_pipeline import service
 
-    output = _parameters(instance, found, run).output
-    return service.delete_results(output, found.name, DeploymentResource().get())
+    deployment, path = DeploymentResource().get(), whole_config(instance, found, run).get("output_path")
+    if path is None:
+        # It was refused before it had parameters.
+        return 0
+    output = parse_folder(path, allow_local=deployment.settings.allow_local_files)
+    return service.delete_results(output, found.name, deployment)
 
 
 def _found(instance: dg.DagsterInstance, name: str) -> tuple[ServiceId, RunRecord | None]:
@@ -163,7 +168,7 @@ def _latest(
     instance: dg.DagsterInstance, services: Sequence[ServiceId]
 ) -> Iterator[tuple[ServiceId, RunRecord | None]]:
     """Each service with its run, a few queries a declaration."""
-    for declaration, group in groupby(services, key=attrgetter("declaration")):
+    for declaration, group in groupby(sorted(services, key=attrgetter("declaration")), key=attrgetter("declaration")):
         members = list(group)
         records = latest_records(instance, declaration, [each.partition for each in members])
         yield from ((each, records.get(each.partition)) for each in members)

@@ -23,7 +23,7 @@ from batch_pipeline.orchestration.names import (
     TAG_NODES,
     TAG_OUTPUT,
 )
-from batch_pipeline.orchestration.runs import given_config
+from batch_pipeline.orchestration.runs import given_config, recorded_config
 from batch_pipeline.orchestration.states import ACTIVE, State, state_of
 from batch_pipeline.parameters import MASK
 from batch_pipeline.summary import progress_of
@@ -61,7 +61,8 @@ class Service:
 
     @property
     def nodes(self) -> int | None:
-        return int(self.parameters.get("node_count", 1)) if self.parameters is not None else None
+        """None where the parameters are not known yet."""
+        return int((self.parameters or {}).get("node_count", 1)) if self.model else None
 
     @property
     def output_path(self) -> str:
@@ -95,13 +96,16 @@ def looked_up(
 
 
 def whole_config(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> dict[str, Any]:
-    """The parameters of a run: as it was launched, or as its first step says where the template gave them."""
+    """The parameters of a run: as it was launched, or as its first step says where template or record gave them.
+
+    Of one that has not come so far, those that the service was last given.
+    """
     given = given_config(run, found.declaration)
     if "model" in given and "output_path" in given:
         return given
     reported = reported_parameters(instance, run.run_id)
     if reported is None:
-        return given
+        return given or recorded_config(instance, found.declaration, found.partition) or {}
     return {**reported, "description": run.tags.get(TAG_DESCRIPTION, reported.get("description", ""))}
 
 
@@ -154,7 +158,7 @@ def _masked(config: dict[str, Any]) -> dict[str, Any]:
     environment = {
         name: MASK if isinstance(value, str) else value for name, value in config.get("environment", {}).items()
     }
-    return {**config, "environment": environment}
+    return {**config, "environment": environment} if config else {}
 
 
 def _time(timestamp: float | None) -> datetime | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node_specs import NodeSpec
 from batch_pipeline.orchestration.names import (
+    ALL_STEPS,
     RETRY_STRATEGY,
     SERVICE,
     TAG_DECLARATION,
@@ -16,6 +17,7 @@ from batch_pipeline.orchestration.names import (
     TAG_NODES,
     TAG_OUTPUT,
     TAG_SERVICE,
+    full_name,
 )
 from batch_pipeline.parameters import ServiceParameters
 
@@ -26,17 +28,22 @@ TAG_MODEL_VERSION = "batch_pipeline/model_version"
 """The version that a run found for its model, which its parameters may leave open."""
 
 
+def identity_tags(declaration: str, partition: str) -> dict[str, str]:
+    """Whose run it is: all that is known before its parameters are."""
+    declared = {} if declaration == SERVICE else {TAG_DECLARATION: declaration}
+    return {TAG_SERVICE: full_name(declaration, partition), **declared}
+
+
 def service_tags(parameters: ServiceParameters, declaration: str = SERVICE) -> dict[str, str]:
     """The tags of a service's run. An empty text is no tag."""
     tags = {
-        TAG_SERVICE: parameters.full_name,
-        TAG_DECLARATION: "" if declaration == SERVICE else declaration,
+        **identity_tags(declaration, parameters.name or ""),
         TAG_OUTPUT: parameters.output_path,
         TAG_MODEL: parameters.model,
         TAG_NODES: f"{parameters.node_count} × {parameters.node_spec}",
         TAG_DESCRIPTION: parameters.description,
         # Storage says what is done. Dagster, going on from the step that failed, may lose nodes.
-        RETRY_STRATEGY: "ALL_STEPS",
+        RETRY_STRATEGY: ALL_STEPS,
     }
     return {key: value for key, value in tags.items() if value}
 

@@ -15,6 +15,7 @@ LARGE = 0.25
 """Above it much has changed."""
 _BINS = 10
 _ONE_SIDED_95 = 1.645
+_RARE = 0.05
 _EMPTY = 0.5
 """An empty bin counts as half a value: the index has no end otherwise."""
 
@@ -38,6 +39,22 @@ def changed(before: Distribution, now: Distribution, *, threshold: float = LARGE
         for path, index in compare(before, now).items()
         if index > threshold and index > by_chance(before["answers"], now["answers"], _bins(before["leaves"][path]))
     }
+
+
+def only_in(one: Distribution, other: Distribution) -> list[str]:
+    """The leaves that the other lacks, by more than chance.
+
+    Where the other does not show all of its leaves, nobody knows; a leaf that few answers have may be lacking by
+    chance, 5 times in 100 at most.
+    """
+    if other["left_out"] or not other["answers"]:
+        return []
+    return [
+        path
+        for path, leaf in one["leaves"].items()
+        if path not in other["leaves"]
+        and (1 - min(1.0, (leaf["count"] + leaf["null"]) / one["answers"])) ** other["answers"] < _RARE
+    ]
 
 
 def population_stability_index(before: Leaf, now: Leaf) -> float:

@@ -23,7 +23,7 @@ def test_samples_load_beside_each_other() -> None:
         with sandbox.build_all_defs() as definitions:
             dg.Definitions.validate_loadable(definitions)
             found = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
-    assert {"shop/reviews/output_manifest", "ratings/output_manifest", "model"} < found
+    assert {"shop/reviews/output_manifest", "ratings/output_manifest", "batch_pipeline/model"} < found
 
 
 def test_the_sample_of_the_page_on_triggers_loads() -> None:

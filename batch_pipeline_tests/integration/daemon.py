@@ -23,7 +23,10 @@ from batch_pipeline.orchestration.shipped import INSTANCE, WORKSPACE
 from batch_pipeline_tests.demo.playground import ask
 from batch_pipeline_tests.demo.processes import left_behind, marked_environment
 
-QUICK: dict[str, Any] = {"run_queue": {"dequeue_interval_seconds": 1}, "run_monitoring": {"poll_interval_seconds": 2}}
+QUICK: dict[str, Any] = {
+    "run_coordinator": {"config": {"dequeue_interval_seconds": 1}},
+    "run_monitoring": {"poll_interval_seconds": 2},
+}
 """What lets a test see in seconds what takes minutes otherwise."""
 
 

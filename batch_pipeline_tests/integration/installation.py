@@ -12,10 +12,11 @@ import dagster as dg
 import pytest
 
 from batch_pipeline.orchestration.code_location import create_run
+from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.holders import holder_of
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.launching import Launched, launch
-from batch_pipeline.orchestration.names import JOB, LOCATION, PARTITION, SERVICE
+from batch_pipeline.orchestration.names import ASSETS, JOB, LOCATION, PARTITION, SERVICE
 from batch_pipeline.orchestration.runs import run_records
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline_tests.integration.daemon import QUICK, Dagster, daemon, prepare, webserver
@@ -149,6 +150,19 @@ class Installation:
             "runConfigData": chosen["runConfigOrError"]["yaml"],
             "executionMetadata": {"tags": chosen["tagsOrError"]["results"]},
         }
+        return self._launch(parameters)
+
+    def materialize(self, declaration: str, partition: str, **config: Any) -> str:
+        """The button on the page of an asset, which gives a run no tag but its partition; the run's id."""
+        assets = [{"path": [declaration, name]} for name in ASSETS]
+        parameters = {
+            "selector": {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": assets},
+            "runConfigData": to_run_config(config, declaration) if config else {},
+            "executionMetadata": {"tags": [{"key": PARTITION, "value": partition}]},
+        }
+        return self._launch(parameters)
+
+    def _launch(self, parameters: dict[str, Any]) -> str:
         mutation = """mutation Launch($parameters: ExecutionParams!) { launchRun(executionParams: $parameters) {
           __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
         launched = self.ui.ask(mutation, parameters=parameters)["launchRun"]

@@ -122,6 +122,24 @@ def test_the_next_run_of_a_service_waits_in_the_queue(there: Installation) -> No
     assert two.start_time >= one.end_time
 
 
+def test_a_run_of_the_page_of_an_asset_waits_in_the_queue_too(there: Installation) -> None:
+    there.instance.add_dynamic_partitions("reviews", ["tuesday"])
+    changes = {"input_path": f"file://{there.place.root}/many/", "if_changed": "overwrite"}
+    first = there.materialize("reviews", "tuesday", **changes)
+    there.daemon.until(lambda: "batch_pipeline/output" in there.run(first).tags)
+    there.until_at_work(first, 1)
+    second = there.materialize("reviews", "tuesday")
+    assert there.run(second).tags["batch_pipeline/service"] == "reviews/tuesday"
+    assert there.run(second).status == dg.DagsterRunStatus.QUEUED
+    for run_id in (first, second):
+        assert there.until_ended(run_id).status == dg.DagsterRunStatus.SUCCESS
+    one, two = (there.instance.get_run_record_by_id(run_id) for run_id in (first, second))
+    assert one is not None
+    assert two is not None
+    assert two.start_time >= one.end_time
+    services.delete_service(there.instance, "reviews/tuesday", results=True)
+
+
 def test_a_queued_service_and_all_its_runs_can_be_stopped(there: Installation) -> None:
     first = there.deploy("stopped-whole", folder="many").run_id
     there.until_at_work(first, 1)

@@ -12,6 +12,7 @@ from batch_pipeline.orchestration import checks
 from batch_pipeline.orchestration.code_location import JobOrigin
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.earlier import Earlier
+from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.launching import launch
 from batch_pipeline.orchestration.names import INFERENCE_RESULTS, OUTPUT_MANIFEST
 from batch_pipeline.review.conformity import Conformity
@@ -107,10 +108,23 @@ def test_answers_of_another_distribution_are_a_warning_with_the_index_of_each_va
     assert judged(place, reviewed(distribution=now), [Earlier("monday", now)])[checks.STABLE].passed
 
 
-def test_answers_of_another_shape_cannot_be_compared(place):
+def test_values_that_only_one_of_two_runs_has_are_a_warning(place):
     result = judged(place, earlier=[Earlier("monday", distribution([{"score": 1.0}] * 50))])[checks.STABLE]
-    assert result.passed
-    assert "these values" in result.description
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    rows = [record.data for record in result.metadata["psi"].records]
+    assert [(row["value"], row["verdict"]) for row in rows] == [("score", "gone"), ("label", "new")]
+    assert (result.metadata["gone"].value, result.metadata["new"].value) == (1, 1)
+    assert "1 gone, 1 new; the first: score is gone" in result.description
+
+
+@pytest.mark.parametrize("response", [None, Conformity(0, 0, ())])
+def test_answers_that_are_no_json_at_all_are_a_warning(place, response):
+    summary = reviewed(answers=0, not_json=7, conformity=response, distribution={})
+    result = judged(place, summary)[checks.SCHEMA]
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "7 of 7 lines in the sample are no JSON" in result.description
+    nothing = judged(place, reviewed(answers=0, conformity=Conformity(0, 0, ())))[checks.SCHEMA]
+    assert "nothing to check: the sample has no answer" in nothing.description
 
 
 def test_empty_results_are_a_warning_that_names_lines(place):
@@ -200,3 +214,21 @@ def test_the_last_step_alone_tells_them_again(instance, place, nodes):
         found = of_run(instance, result.run_id)
     assert set(found) == set(checks.CHECKS)
     assert found[checks.STABLE].metadata["largest_psi"].value == 0
+
+
+def test_inputs_that_are_lost_are_told_before_the_run_fails(instance, place):
+    """A result that somebody takes away while the service works; the last step proves it from storage."""
+    launched = launch(place.parameters(), wait=True, instance=instance)
+    (place.output / "infer-result/b.csv_result.txt").unlink()
+    (place.output / "infer-result-0.manifest").unlink()
+    options = dg.ReexecutionOptions(parent_run_id=launched.run_id, step_selection=["batch_service.write_manifests"])
+    tags = {"dagster/partition": "flowers"}
+    with dg.execute_job(JobOrigin.own().job, instance=instance, tags=tags, reexecution_options=options) as result:
+        assert not result.success
+        (found,) = of_run(instance, result.run_id).values()
+        error = run_error(instance, result.run_id)
+    assert (found.check_name, found.passed, found.blocking) == ("every_input_accounted_for", False, True)
+    assert (found.metadata["inputs"].value, found.metadata["missing"].value) == (2, 1)
+    (first,) = found.metadata["first_missing"].records
+    assert first.data == {"line": 2, "source": f"file://{place.root}/in/b.csv"}
+    assert (error.code, error.message) == ("AccountingFailed", found.description)

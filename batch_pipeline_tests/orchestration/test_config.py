@@ -58,6 +58,15 @@ def test_a_broken_rule_refuses_the_launch_with_our_message():
     assert "node_count: must be" in str(refused.value)
 
 
+def test_no_config_at_all_leaves_all_to_the_record_and_some_must_be_whole():
+    job = defs.resolve_job_def("deploy_service")
+    assert create_execution_plan(job, {})
+    with pytest.raises(dg.DagsterInvalidConfigError, match="output_path"):
+        validated({"model": "iris", "input_path": "s3://bucket/in/"})
+    with pytest.raises(dg.DagsterInvalidConfigError, match="input_path"):
+        validated({})
+
+
 def test_an_unknown_key_is_named():
     with pytest.raises(dg.DagsterInvalidConfigError, match='"nodes"'):
         validated({**BASE, "nodes": 3})

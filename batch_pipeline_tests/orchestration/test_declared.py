@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
@@ -21,6 +23,7 @@ from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.identity import find_service
 from batch_pipeline.orchestration.launching import launch, recorded_run_config, relaunch
+from batch_pipeline.orchestration.names import ASSETS
 
 
 @pytest.fixture
@@ -165,10 +168,23 @@ def test_an_edited_description_stays_when_a_declared_service_runs_again(instance
     assert services.show_service(instance, "reviews/monday").description == "edited"
 
 
-def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, template):
+@pytest.mark.parametrize(
+    ("module", "text", "why"),
+    [
+        ("no_such_project", None, "no_such_project"),
+        ("broken_project", "import os\nos.environ['NO_SUCH_VARIABLE']", "NO_SUCH_VARIABLE"),
+        ("unwritten_project", "defs =", "invalid syntax"),
+    ],
+)
+def test_a_service_of_a_project_that_is_not_here_is_refused(
+    instance, place, template, tmp_path, monkeypatch, module, text, why
+):
     """As where `services run` is called in another environment than that of the project."""
+    if text is not None:
+        (tmp_path / f"{module}.py").write_text(text)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
-    elsewhere = ReconstructableRepository.for_module("no_such_project.definitions", "defs")
+    elsewhere = ReconstructableRepository.for_module(module, "defs")
     instance.add_dynamic_partitions("reviews", ["monday"])
     instance.create_run_for_job(
         job,
@@ -178,7 +194,7 @@ def test_a_service_of_a_project_that_is_not_here_is_refused(instance, place, tem
         job_code_origin=elsewhere.get_reconstructable_job("deploy_reviews").get_python_origin(),
     )
     config = {"model": "iris", "input_path": template["input_path"], "output_path": f"file://{place.root}/out/monday/"}
-    with pytest.raises(Refused, match=r"declares reviews can't be loaded here: .*no_such_project"):
+    with pytest.raises(Refused, match=rf"declares reviews can't be loaded here: .*{why}"):
         relaunch(
             instance,
             find_service(instance, "monday"),
@@ -205,3 +221,42 @@ def test_upstream_assets_may_have_partitions_of_their_own(place, template):
 
     ours = Declaration("reviews", template, deps=(exported.key,))
     dg.Definitions.validate_loadable(dg.Definitions.merge(definitions(ours), dg.Definitions(assets=[exported])))
+
+
+def queue(instance, definitions, ours, **tags):
+    """A run of the page of an asset that has not begun, as a queue that is not ours has it."""
+    keys = {ours.key(asset) for asset in ASSETS}
+    job = definitions.resolve_job_def("__ASSET_JOB").get_subset(asset_selection=keys)
+    tags = {"dagster/partition": "monday", **tags}
+    return instance.create_run_for_job(job, tags=tags, asset_selection=frozenset(keys))
+
+
+@pytest.mark.parametrize("prefix", [(), ("shop", "data")])
+def test_a_service_is_listed_from_the_moment_that_its_run_is_made_and_beyond_it(instance, place, template, prefix):
+    ours = Declaration("reviews", template, key_prefix=prefix)
+    instance.add_dynamic_partitions("reviews", ["monday", "tuesday"])
+    run = queue(instance, definitions(ours), ours)
+    listed = {each.name: (each.state, each.nodes) for each in services.list_services(instance)}
+    assert listed == {"reviews/monday": ("deploying", None), "reviews/tuesday": ("new", None)}
+    assert services.show_service(instance, "monday").run_id == run.run_id
+    instance.delete_run(run.run_id)
+    assert {each.name: each.state for each in services.list_services(instance)} == {
+        "reviews/monday": "new",
+        "reviews/tuesday": "new",
+    }
+
+
+@pytest.mark.parametrize(("text", "listed"), [(None, ["reviews/monday"]), ("attributes: [", [])])
+def test_the_partitions_of_our_own_code_location_are_listed_before_any_run(instance, tmp_path, text, listed):
+    """In a process of its own, which loads the definitions as the command does."""
+    (tmp_path / "declared/reviews").mkdir(parents=True)
+    declaration = (
+        "attributes: {service: {model: iris, input_path: s3://bucket/in/, output_path: 's3://bucket/{name}/'}}"
+    )
+    (tmp_path / "declared/reviews/defs.yaml").write_text(f"type: batch_pipeline.BatchService\n{text or declaration}\n")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    command = [sys.executable, "-m", "batch_pipeline", "services", "list", "--json"]
+    env = {**os.environ, "BATCH_PIPELINE_SERVICES": str(tmp_path / "declared")}
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert [each["name"] for each in json.loads(told.stdout)] == listed
+    assert bool(listed) or "the declared services are not known: BATCH_PIPELINE_SERVICES: " in told.stderr

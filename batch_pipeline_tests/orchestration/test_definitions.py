@@ -14,6 +14,7 @@ from batch_pipeline.definitions import build_definitions, defs
 from batch_pipeline.node_specs import BUILT_IN, load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.triggers.settings import (
     ManifestTrigger,
     ModelTrigger,
@@ -43,9 +44,9 @@ def test_the_lineage_is_visible():
     }
     assert parents == {
         "input_data": [],
-        "model": [],
+        "batch_pipeline/model": [],
         "input_manifest": ["input_data"],
-        "inference_results": ["input_manifest", "model"],
+        "inference_results": ["batch_pipeline/model", "input_manifest"],
         "output_manifest": ["inference_results"],
     }
 
@@ -72,7 +73,7 @@ def test_the_checks_are_on_their_assets_and_only_the_count_of_inputs_blocks():
     graph = defs.resolve_asset_graph()
     found = {key.name: key.asset_key.to_user_string() for key in graph.asset_check_keys}
     assert found == {
-        "valid": "model",
+        "valid": "batch_pipeline/model",
         "every_input_accounted_for": "output_manifest",
         "errors_within_threshold": "inference_results",
         "answers_match_schema": "inference_results",
@@ -87,13 +88,13 @@ def test_the_registry_is_in_the_catalog():
     repository = defs.get_repository_def()
     assert "validate_models" in repository.job_names
     assert [sensor.name for sensor in repository.sensor_defs] == ["model_versions"]
-    model = defs.resolve_asset_graph().get(dg.AssetKey("model"))
+    model = defs.resolve_asset_graph().get(MODEL)
     assert (model.group_name, model.kinds, model.partitions_def.name) == ("batch_service", {"onnx"}, "model_version")
 
 
 @pytest.fixture(scope="module")
-def snapshot():
-    """What the UI is told, of our own services and of declared ones with every kind of trigger."""
+def repository():
+    """Our own services, and declared ones with every kind of trigger."""
     triggers = (
         ManifestTrigger("s3://bucket/in/"),
         NewFilesTrigger("s3://bucket/files/"),
@@ -104,7 +105,13 @@ def snapshot():
     template = {"model": "iris", "input_path": "s3://bucket/{name}/", "output_path": "s3://bucket/out/{name}/"}
     ours = Declaration("reviews", template, triggers=triggers, owners=("team:ml",), tags={"domain": "flowers"})
     declared = declare(ours, load_node_specs(None), {})
-    return RepositorySnap.from_def(dg.Definitions.merge(build_definitions(env={}), declared).get_repository_def())
+    return dg.Definitions.merge(build_definitions(env={}), declared).get_repository_def()
+
+
+@pytest.fixture(scope="module")
+def snapshot(repository):
+    """What the UI is told."""
+    return RepositorySnap.from_def(repository)
 
 
 def test_everything_is_described(snapshot):
@@ -146,6 +153,27 @@ def test_every_asset_has_a_group_kinds_and_tags_and_what_is_declared_has_its_own
         assert node.tags["batch_pipeline/declaration"] == "reviews"
 
 
+def test_jobs_sensors_schedules_and_ops_have_tags_and_what_is_declared_has_its_owners(repository):
+    jobs = [job for job in repository.get_all_jobs() if job.name[0] != "_"]
+    triggers = [*repository.sensor_defs, *repository.schedule_defs]
+    ops = {op.name: op for job in jobs for op in job.all_node_defs}
+    assert {f"{type(one).__name__} {one.name}" for one in (*jobs, *triggers, *ops.values()) if not one.tags} == set()
+    assert {op.name for op in ops.values() if not isinstance(op, dg.GraphDefinition) and not _kinds(op)} == set()
+    declared = [one for one in (*jobs, *triggers) if "reviews" in one.name]
+    assert len(declared) == 6
+    for one in declared:
+        assert list(one.owners) == ["team:ml"]
+        assert "reviews" in one.tags.values()
+    assert {one.tags["trigger"] for one in triggers} >= {"manifests", "new_files", "notifications", "schedule", "model"}
+
+
+def test_what_is_said_of_a_declaration_is_not_said_of_its_runs(repository):
+    job = repository.get_job("deploy_reviews")
+    assert job.tags["domain"] == "flowers"
+    assert job.run_tags == {"batch_pipeline/declaration": "reviews", "dagster/retry_strategy": "ALL_STEPS"}
+    assert "batch_pipeline/declaration" not in repository.get_job("deploy_service").run_tags
+
+
 def test_loading_the_definitions_imports_nothing_heavy():
     code = f"import sys, batch_pipeline.definitions; print([name for name in {HEAVY} if name in sys.modules])"
     assert in_a_process(code).strip() == "[]"
@@ -160,3 +188,7 @@ def _handle(name: str) -> dg.NodeHandle:
     from dagster._core.definitions.dependency import NodeHandle
 
     return NodeHandle(name, NodeHandle("batch_service", None))
+
+
+def _kinds(op: dg.OpDefinition) -> list[str]:
+    return [tag for tag in op.tags if tag.startswith("dagster/kind/")]

@@ -13,18 +13,17 @@ from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration import model_assets
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
+from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_assets import model_registry_definitions
 from batch_pipeline.orchestration.requests import TickFailed
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import resources_of
 from batch_pipeline_tests.places import CONFIG
-
-MODEL = dg.AssetKey("model")
 
 
 @pytest.fixture
 def definitions(place):
     return dg.Definitions.merge(
-        model_registry_definitions(os.environ), dg.Definitions(resources={"deployment": DeploymentResource()})
+        model_registry_definitions(os.environ), dg.Definitions(resources=dict(resources_of(None)))
     )
 
 
@@ -47,7 +46,7 @@ def tick(definitions, instance):
             cursor=cursors[-1],
             repository_name=None,
             definitions=definitions,
-            resources={"deployment": DeploymentResource()},
+            resources=dict(resources_of(None)),
         )
         with context:
             data = sensor.evaluate_tick(context)
@@ -79,7 +78,7 @@ def test_a_version_says_what_it_is(definitions, instance, place):
     place.push("iris:2.0.0", {**CONFIG, "metrics": metrics})
     instance.add_dynamic_partitions("model_version", ["iris:2.0.0"])
     result = look(definitions, instance, "iris:2.0.0")
-    (made,) = result.asset_materializations_for_node("model")
+    (made,) = result.asset_materializations_for_node("batch_pipeline__model")
     found = {name: value.value for name, value in made.metadata.items()}
     assert (made.partition, found["status"], found["algorithm"]) == ("iris:2.0.0", "normal", "logistic_regression")
     assert (found["metrics/f1"], found["metrics/accuracy"]) == (0.91, 0.95)
@@ -204,7 +203,7 @@ def test_services_run_whether_or_not_a_version_was_looked_at(definitions, instan
 
 def test_a_model_is_a_stub_where_no_registry_is_declared(instance, place):
     alone = declare(Declaration("reviews", {"model": "iris"}), load_node_specs(None), os.environ)
-    alone = dg.Definitions.merge(alone, dg.Definitions(resources={"deployment": DeploymentResource()}))
+    alone = dg.Definitions.merge(alone, dg.Definitions(resources=dict(resources_of(None))))
     assert not alone.resolve_asset_graph().get(MODEL).is_executable
 
 

@@ -16,7 +16,7 @@ from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.declaration_check import check_declaration
 from batch_pipeline.orchestration.requests import TickFailed
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import resources_of
 from batch_pipeline.settings import Settings
 from batch_pipeline.triggers.settings import ScheduleTrigger
 from batch_pipeline_tests.orchestration.ticks import definitions_of
@@ -40,7 +40,7 @@ class Schedule:
         """The runs that a tick asks for, and why it asks for none."""
         context = dg.build_schedule_context(
             scheduled_execution_time=time,
-            resources={"deployment": DeploymentResource()},
+            resources=dict(resources_of(None)),
             repository_def=self.definitions.get_repository_def(),
             instance_ref=self.instance.get_ref(),
         )

@@ -11,6 +11,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG
 
 from batch_pipeline.cli import run
+from batch_pipeline.definitions import defs
 from batch_pipeline.errors import (
     InvalidParameters,
     OutputRefused,
@@ -24,10 +25,11 @@ from batch_pipeline.orchestration import runs, services
 from batch_pipeline.orchestration.admission import may_start_over
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.config import to_run_config
+from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
-from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
+from batch_pipeline.orchestration.names import ASSETS, SERVICE, TAG_OVERWRITE
 from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim
 
 
@@ -327,3 +329,98 @@ def test_a_run_that_somebody_waits_for_is_not_started_again_by_a_daemon(instance
     assert end_dead_runs(instance) == [run.run_id]
     ended = instance.get_run_by_id(run.run_id)
     assert (ended.tags["dagster/will_retry"], ended.tags["dagster/retry_strategy"]) == ("true", "ALL_STEPS")
+
+
+def test_an_older_run_is_not_executed_again_over_what_a_newer_one_made(instance, place):
+    """As the UI's button "from failure" would: it begins with what the older run's first steps handed over."""
+    place.put("notes.txt", "no csv")
+    older = launch(place.parameters(), wait=True, instance=instance)
+    newer = launch(place.parameters(join_input=True, error_threshold=1), wait=True, overwrite=True, instance=instance)
+    assert (older.state, newer.state) == ("failed", "finished")
+    before = instance.get_latest_materialization_event(dg.AssetKey("output_manifest")).run_id
+    options = dg.ReexecutionOptions(parent_run_id=older.run_id, step_selection=["batch_service.write_manifests"])
+    with dg.execute_job(
+        JobOrigin.own().job, instance=instance, tags={"dagster/partition": "flowers"}, reexecution_options=options
+    ) as result:
+        assert not result.success
+        error = run_error(instance, result.run_id)
+    assert (error.code, newer.run_id in error.message) == ("ServiceMadeOver", True)
+    assert "join_input was False and is True" in error.message
+    assert instance.get_latest_materialization_event(dg.AssetKey("output_manifest")).run_id == before == newer.run_id
+
+
+def materialize(instance, name):
+    """As from the page of an asset, with no config."""
+    job = defs.resolve_job_def("__ASSET_JOB").get_subset(asset_selection={dg.AssetKey(name) for name in ASSETS})
+    return job.execute_in_process(instance=instance, partition_key=name, run_config={}, raise_on_error=False)
+
+
+def test_a_service_that_ran_before_is_materialized_with_its_recorded_parameters(instance, place):
+    launch(place.parameters(join_input=True, error_threshold=0.5), wait=True, instance=instance)
+    services.describe_service(instance, "flowers", "edited")
+    place.put("c.csv")
+    refused = materialize(instance, "flowers")
+    assert not refused.success
+    assert "the input list changed" in run_error(instance, refused.run_id).message
+    (place.root / "in/c.csv").unlink()
+    again = materialize(instance, "flowers")
+    assert again.success
+    shown = services.show_service(instance, "flowers")
+    assert (shown.run_id, shown.state, shown.description) == (again.run_id, "finished", "edited")
+    assert (shown.parameters["join_input"], shown.parameters["error_threshold"]) == (True, 0.5)
+    assert services.recorded_parameters(instance, "flowers").join_input
+
+
+def test_a_new_service_that_is_materialized_with_no_config_says_what_is_needed(instance, place):
+    instance.add_dynamic_partitions(SERVICE, ["by-hand"])
+    refused = materialize(instance, "by-hand")
+    error = run_error(instance, refused.run_id)
+    assert (error.code, error.refused, "\n" in error.message) == ("InvalidParameters", True, False)
+    assert all(f"{key}: is missing" in error.message for key in ("model", "input_path", "output_path"))
+    shown = services.show_service(instance, "by-hand")
+    assert (shown.state, shown.error) == ("failed", error)
+    with pytest.raises(InvalidParameters, match="model: is missing"):
+        services.run_service(instance, "by-hand", wait=True)
+    assert services.delete_service(instance, "by-hand", results=True) == 0
+    assert services.list_services(instance) == []
+
+
+Q, S = dg.DagsterRunStatus, dg.DagsterEventType
+STATES = [
+    (Q.NOT_STARTED, [], "deploying"),
+    (Q.QUEUED, [S.PIPELINE_ENQUEUED], "deploying"),
+    (Q.STARTING, [S.PIPELINE_ENQUEUED, S.PIPELINE_DEQUEUED, S.PIPELINE_STARTING], "deploying"),
+    (Q.STARTED, [S.PIPELINE_STARTING, S.PIPELINE_START], "running"),
+    (Q.CANCELING, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_CANCELING], "running"),
+    (Q.CANCELED, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_CANCELED], "stopped"),
+    (Q.FAILURE, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_FAILURE], "failed"),
+    (Q.SUCCESS, [S.PIPELINE_STARTING, S.PIPELINE_START, S.PIPELINE_SUCCESS], "finished"),
+]
+
+
+@pytest.mark.parametrize(("status", "events", "state"), STATES, ids=[status.value for status, *_ in STATES])
+def test_each_status_of_a_run_is_a_state_of_its_service(instance, place, status, events, state):
+    run = create_run(instance, place.parameters())
+    instance.add_dynamic_partitions(SERVICE, ["flowers"])
+    for kind in events:
+        instance.report_dagster_event(dg.DagsterEvent(kind.value, run.job_name), run.run_id)
+    assert instance.get_run_by_id(run.run_id).status == status
+    (listed,) = services.list_services(instance)
+    shown = services.show_service(instance, "flowers")
+    assert (listed.state, shown.state, shown.run_id, shown.nodes) == (state, state, run.run_id, 1)
+
+
+def test_a_service_whose_run_was_deleted_in_the_ui_is_new_again(instance, place):
+    launched = launch(place.parameters(), wait=False, instance=instance)
+    instance.delete_run(launched.run_id)
+    assert services.show_service(instance, "flowers").state == "new"
+    with pytest.raises(ServiceNotFound, match="flowers has no run"):
+        services.run_service(instance, "flowers")
+
+
+def test_a_service_whose_partition_was_deleted_can_still_be_stopped(instance, place):
+    launch(place.parameters(), wait=False, instance=instance)
+    instance.delete_dynamic_partition(SERVICE, "flowers")
+    assert [each.name for each in services.list_services(instance)] == ["flowers"]
+    services.stop_service(instance, "flowers")
+    assert services.list_services(instance) == []

@@ -15,7 +15,7 @@ from batch_pipeline.node_specs import load_node_specs
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.names import LOCATION
-from batch_pipeline.orchestration.resources import DeploymentResource
+from batch_pipeline.orchestration.resources import DEPLOYMENT, DeploymentResource
 
 
 def definitions_of(declaration: Declaration) -> dg.Definitions:
@@ -75,7 +75,7 @@ class Sensor:
         return self.instance.create_run_for_job(self.job, run_config=run.run_config, tags=tags, status=status)
 
     def _evaluated(self) -> tuple[Tick, dg.SensorExecutionData]:
-        resources = {"deployment": DeploymentResource()}
+        resources = {DEPLOYMENT: DeploymentResource()}
         context = dg.SensorEvaluationContext(
             instance_ref=self.instance.get_ref(),
             last_tick_completion_time=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -107,6 +107,7 @@ def test_what_is_checked_is_bounded_and_spread_over_all():
     assert found.mismatches == 0
 
 
+@settings(deadline=None)
 @given(ODD)
 def test_whatever_config_json_says_becomes_a_schema_that_can_be_checked_by(schema):
     Draft202012Validator.check_schema(strict(schema))

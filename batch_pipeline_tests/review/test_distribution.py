@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.review.distribution import MOST_LABELS, MOST_LEAVES, STEPS, distribution
@@ -98,6 +98,7 @@ def test_more_labels_than_are_kept_are_others():
     assert sum(leaf["counts"].values()) + leaf["other"] == leaf["count"]
 
 
+@settings(deadline=None)
 @given(st.lists(JSON, max_size=30))
 def test_any_answers_have_a_small_distribution_in_plain_json(answers):
     found = distribution(answers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.accounting import Result
@@ -100,6 +100,7 @@ def test_nothing_chosen_is_an_empty_sample(storage):
     assert read_sample(storage, [], join_input=False).answers == ()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 3000), min_size=1, max_size=40), min_size=1, max_size=4),
     st.integers(1, 8),

@@ -7,11 +7,19 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.review.distribution import distribution
-from batch_pipeline.review.stability import LARGE, SLIGHT, by_chance, changed, compare, population_stability_index
+from batch_pipeline.review.stability import (
+    LARGE,
+    SLIGHT,
+    by_chance,
+    changed,
+    compare,
+    only_in,
+    population_stability_index,
+)
 
 VALUES = st.one_of(
     st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60),
@@ -33,18 +41,21 @@ def normal(count, mean=0.0, seed=0):
     return np.random.default_rng(seed).normal(mean, 1, count).tolist()
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_it_is_never_negative_and_0_for_the_same(before, now):
     assert index(before, now) >= 0
     assert index(before, before) == pytest.approx(0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
 def test_it_is_symmetric_where_both_have_the_same_bins(before, now):
     before, now = [*before, *"abc"], [*now, *"abc"]
     assert index(before, now) == pytest.approx(index(now, before))
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_a_distribution_that_was_kept_as_json_compares_alike(before, now):
     kept = json.loads(json.dumps(of(before)))
@@ -120,3 +131,15 @@ def test_only_leaves_of_both_are_compared():
     assert compare(distribution([]), distribution([{"a": 1}])) == {}
     leaf = of(["a"])["leaves"]["x"]
     assert population_stability_index(leaf, leaf) == 0
+
+
+def test_a_leaf_that_only_one_has_is_named_unless_chance_or_a_cut_may_have_left_it_out():
+    both, extra = {"x": 1.0}, {"x": 1.0, "y": 2.0}
+    before = distribution([both] * 50 + [extra] * 50)
+    assert only_in(before, distribution([both] * 50)) == ["y"]
+    assert only_in(distribution([both] * 50), before) == []
+    assert only_in(before, distribution([both] * 3)) == []
+    assert only_in(distribution([both] * 999 + [extra]), distribution([both] * 100)) == []
+    many = distribution([{f"x{number}": float(number) for number in range(30)}])
+    assert many["left_out"]
+    assert only_in(before, many) == []
