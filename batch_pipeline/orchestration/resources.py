@@ -38,10 +38,10 @@ class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Deployment.from_environment(timeouts=IN_TICKS)
 
 
-def io_manager(folder: Location | None) -> dg.IOManagerDefinition | dg.ConfigurableIOManagerFactory[Any]:
+def io_manager(folder: Location | None) -> dg.ConfigurableIOManagerFactory[Any]:
     """How steps hand on what little they do: through `folder`, or by Dagster's own files, of one machine."""
     if folder is None:
-        return dg.fs_io_manager
+        return dg.FilesystemIOManager()
     from dagster_aws.s3 import S3PickleIOManager, S3Resource
 
     # Endpoint, region and credentials are the S3 client's own, from the environment.
