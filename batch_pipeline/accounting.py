@@ -13,8 +13,8 @@ from batch_pipeline.layout import OutputLayout, result_digest, result_name
 from batch_pipeline.ledger import WHOLE, Ledger, append, fold
 from batch_pipeline.locations import Location
 from batch_pipeline.node.job import UnitError, UnitResult
-from batch_pipeline.plan import Plan
-from batch_pipeline.shard import shard_plan, shard_rows
+from batch_pipeline.plan import Plan, ShardPlan
+from batch_pipeline.shard import shard_rows
 from batch_pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -159,5 +159,5 @@ def listed(shards: list[pl.DataFrame], inputs: InputList) -> Iterator[tuple[int,
     import polars as pl
 
     first = pl.concat(shards).filter(pl.col("part") == 0).sort("line")
-    for item, rows in shard_rows(first, inputs, shard_plan(0, first)):
+    for item, rows in shard_rows(first, inputs, ShardPlan(0, 1, 0, 0, 0, 0, 0)):
         yield rows[0]["node"], item, rows[0]

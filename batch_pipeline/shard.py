@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import InputMissing
@@ -35,18 +36,30 @@ class Shard:
     """Known bytes of its inputs."""
 
 
-def shard_plan(node: int, shard: pl.DataFrame) -> ShardPlan:
-    """The range and the amount of one node's rows of a divided table."""
-    if not shard.height:
-        return ShardPlan(node, 0, 0, 0, 0, 0, 0)
-    listed = shard.filter(shard["part"] == 0)
-    work = shard.filter(~shard["bad"] & shard["duplicate_of"].is_null())
-    size = sum(
-        (end if end is not None else size or 0) - start
-        for size, start, end in work.select("size", "start", "end").iter_rows()
-    )
-    first = shard.row(0, named=True)
-    return ShardPlan(node, first["line"], shard["line"][-1], first["offset"], work.height, listed.height, size)
+class Share:
+    """What one node's rows of the divided tables come to, table by table."""
+
+    def __init__(self) -> None:
+        self._first = self._last = self._units = self._inputs = self._size = 0
+
+    def add(self, rows: pl.DataFrame) -> None:
+        import polars as pl
+
+        if rows.is_empty():
+            return
+        work = rows.filter(~pl.col("bad") & pl.col("duplicate_of").is_null())
+        bytes_of = pl.coalesce("end", "size", pl.lit(0)) - pl.col("start")
+        self._first = self._first or rows["line"][0]
+        self._last = rows["line"][-1]
+        self._units += work.height
+        self._inputs += int((rows["part"] == 0).sum())
+        self._size += int(work.select(bytes_of.sum()).item())
+
+    def plan(self, node: int, marks: pl.DataFrame) -> ShardPlan:
+        """The share in numbers. `marks`: where some lines of the manifest begin."""
+        before = marks.filter(marks["line"] <= self._first)
+        first, offset = before.row(-1) if before.height else (0, 0)
+        return ShardPlan(node, first, self._last, offset, self._units, self._inputs, self._size)
 
 
 def shard_rows(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Iterator[tuple[Input, list[dict[str, Any]]]]:
@@ -54,22 +67,59 @@ def shard_rows(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Itera
 
     An object added to the folder meanwhile is passed over; one removed from it does not come.
     """
-    lines = shard["line"]
-    wanted = lines if inputs.is_manifest else shard["digest"]
-    places = {key: place for place, key in reversed(list(enumerate(wanted)))}
-    for item in inputs.read(offset=plan.offset, line=plan.first_line) if places else ():
-        if inputs.is_manifest and item.line > plan.last_line:
+    if shard.is_empty():
+        return
+    if inputs.is_manifest:
+        yield from _by_line(shard, inputs, plan)
+    else:
+        yield from _by_digest(shard, inputs)
+
+
+def _by_line(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Iterator[tuple[Input, list[dict[str, Any]]]]:
+    rows = groupby(shard.iter_rows(named=True), key=lambda row: row["line"])
+    lines = shard["line"].unique(maintain_order=True)
+    items = inputs.read(offset=plan.offset, line=plan.first_line, only=lines)
+    for item, (line, found) in zip(items, rows, strict=False):
+        its_rows = list(found)
+        if item.line != line or its_rows[0]["digest"] != item.digest:
+            raise InputMissing(f"input_path {inputs.location} was rewritten after it was read; run again")
+        yield item, its_rows
+
+
+def _by_digest(shard: pl.DataFrame, inputs: InputList) -> Iterator[tuple[Input, list[dict[str, Any]]]]:
+    places = _Places(shard["digest"])
+    left = shard["line"].n_unique()
+    for item in inputs.read():
+        place, rows = places.of(item.digest)
+        if rows:
+            yield item, list(shard[place : place + rows].iter_rows(named=True))
+            left -= 1
+        if not left:
             return
-        place = places.pop(item.line if inputs.is_manifest else item.digest, None)
-        if place is not None:
-            rows = [shard.row(place, named=True)]
-            while place + len(rows) < shard.height and lines[place + len(rows)] == rows[0]["line"]:
-                rows.append(shard.row(place + len(rows), named=True))
-            if rows[0]["digest"] != item.digest:
-                raise InputMissing(f"input_path {inputs.location} was rewritten after it was read; run again")
-            yield item, rows
-        if not places:
-            return
+
+
+class _Places:
+    """Where each digest stands in a table: 12 bytes a row."""
+
+    def __init__(self, digests: pl.Series) -> None:
+        import numpy as np
+        import polars as pl
+
+        self._digests = digests
+        starts = digests.bin.slice(0, 8).bin.reinterpret(dtype=pl.UInt64).to_numpy()
+        self._order = np.argsort(starts, kind="stable").astype(np.uint32)
+        self._starts = starts[self._order]
+
+    def of(self, digest: bytes) -> tuple[int, int]:
+        """The first row that has it, and how many there are: a divided input's follow each other."""
+        place = int(self._starts.searchsorted(int.from_bytes(digest[:8], "little")))
+        rows = []
+        while place < len(self._order) and self._digests[int(self._order[place])][:8] == digest[:8]:
+            row = int(self._order[place])
+            if self._digests[row] == digest:
+                rows.append(row)
+            place += 1
+        return (rows[0], len(rows)) if rows else (0, 0)
 
 
 def units_of(pairs: Iterable[tuple[Input, list[dict[str, Any]]]], layout: OutputLayout) -> Iterator[Unit]:
