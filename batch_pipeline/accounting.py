@@ -1,26 +1,32 @@
-"""What became of every input, proved from the ledger and from storage; divided CSVs are put together on the way."""
+"""What became of every input, proved from the ledger and from storage; divided CSVs are put together on the way.
+
+It is done for some 100,000 lines at a time, which are set aside on the local disk before and after: memory stays flat.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from batch_pipeline.errors import AccountingFailed
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
-from batch_pipeline.ledger import WHOLE, Ledger, append, fold
-from batch_pipeline.locations import Location
+from batch_pipeline.ledger import WHOLE, append_composed, recorded
 from batch_pipeline.node.job import UnitError, UnitResult
-from batch_pipeline.plan import Plan, ShardPlan
-from batch_pipeline.shard import shard_rows
+from batch_pipeline.outcomes import OUTCOME, missing_lines, settled, to_put_together, with_outcomes
+from batch_pipeline.pairing import paired
+from batch_pipeline.plan import Plan, stored_tables
+from batch_pipeline.proof import Proof, stored_results
+from batch_pipeline.spill import Spill, parts_for
 from batch_pipeline.storage import Storage
 
 if TYPE_CHECKING:
     import polars as pl
 
 COMPOSED_AT_ONCE = 8
+PLANNED = ["line", "digest", "size", "etag", "duplicate_of", "suffix", "result", "bad", "node", "part", "parts"]
 
 
 @dataclass(frozen=True)
@@ -35,129 +41,189 @@ class Result:
 Outcome = Result | UnitError
 
 
-def finished_units(storage: Storage, layout: OutputLayout, shard: pl.DataFrame) -> set[tuple[int, int]]:
-    """The units (line, part) of a shard that are done: the ledger and storage both have their result."""
-    ledger = fold(storage, layout)
-    results = _sizes(storage, layout.results)
-    parts = {info.location.name: info.size for info in storage.list(layout.parts)}
-    done = set()
-    for row in shard.iter_rows(named=True):
-        whole = ledger.results.get((row["line"], WHOLE))
-        if whole is not None and results.get(row["result"]) == whole.size:
-            done.add((row["line"], row["part"]))
-            continue
-        found = _valid(ledger, row)
-        stored = parts.get(f"{row['line']}-{row['part']}") if row["parts"] > 1 else results.get(row["result"])
-        if found is not None and stored == found.size:
-            done.add((row["line"], row["part"]))
-    return done
+class Account:
+    """The outcomes of a plan's inputs. A context manager: what it holds on the disk is gone after the block.
 
+    Making one puts divided CSVs together. Raises AccountingFailed where an input has no outcome, or its result is
+    not in storage as it was written.
+    """
 
-def outcomes_of(
-    storage: Storage, layout: OutputLayout, plan: Plan, shards: list[pl.DataFrame], inputs: InputList
-) -> dict[int, Outcome]:
-    """What became of every line that was computed. Divided CSVs whose parts are all there are put together."""
-    ledger = fold(storage, layout)
-    outcomes: dict[int, Outcome] = {}
-    parts: dict[int, list[tuple[dict[str, Any], UnitResult | UnitError | None]]] = {}
-    missing = 0
-    for row in _work(shards):
-        found = _valid(ledger, row) or ledger.errors.get((row["line"], row["part"]))
-        whole = ledger.results.get((row["line"], WHOLE))
-        if row["parts"] > 1 and whole is None:
-            parts.setdefault(row["line"], []).append((row, found))
-        elif whole is not None:
-            outcomes[row["line"]] = Result(whole.size, whole.rows, whole.failed_rows)
-        elif isinstance(found, UnitResult):
-            outcomes[row["line"]] = Result(found.size, found.rows, found.failed_rows)
-        elif found is not None:
-            outcomes[row["line"]] = found
-        else:
-            missing += 1
-    missing += sum(any(found is None for _, found in pieces) for pieces in parts.values())
-    if missing:
-        raise AccountingFailed(
-            f"{missing} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): "
-            "a node did not end its work. No manifest was written; run the service again to continue"
-        )
-    outcomes |= _put_together(storage, layout, plan, shards, inputs, parts)
-    _prove(storage, layout, shards, outcomes)
-    return outcomes
+    def __init__(self, storage: Storage, layout: OutputLayout, plan: Plan, inputs: InputList) -> None:
+        self._storage, self._layout, self._plan, self._inputs = storage, layout, plan, inputs
+        self._parts = parts_for(plan.inputs)
+        self._width = max((shard.last_line for shard in plan.shards), default=0) // self._parts + 1
+        self._outcomes = Spill()
+        self._proof = Proof(self._parts)
+        self._divided: dict[int, list[UnitResult]] = {}
+        self._composed = _table([])
+        self._missing = 0
+        try:
+            self._settle()
+        except BaseException:
+            self.close()
+            raise
 
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """One row an input, in order: line, node, digest, size and suffix as planned, duplicate_of, bad, and what
+        became of it: code and message of its error, or result_size, rows and failed_rows."""
+        for part in range(self._parts):
+            frame = self._outcomes.read(part)
+            if frame is not None:
+                yield self._with_composed(frame)
 
-def _work(shards: list[pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    for shard in shards:
-        yield from shard.filter(~shard["bad"] & shard["duplicate_of"].is_null()).iter_rows(named=True)
+    def listed(self) -> Iterator[tuple[int, Input, dict[str, Any]]]:
+        """Every input with the node that lists it and its row, in order: the list is read once.
 
+        The row has `outcome`, which is None for a bad line.
+        """
+        for item, (row,) in paired(self.frames(), self._inputs):
+            yield row["node"], item, {**row, "outcome": _outcome(row)}
 
-def _valid(ledger: Ledger, row: dict[str, Any]) -> UnitResult | None:
-    """The unit's result, if it was made from the object that the plan has."""
-    found = ledger.results.get((row["line"], row["part"]))
-    if found is None or found.digest != row["digest"].hex():
-        return None
-    return found if row["parts"] == 1 or found.etag == row["etag"] else None
-
-
-def _put_together(
-    storage: Storage,
-    layout: OutputLayout,
-    plan: Plan,
-    shards: list[pl.DataFrame],
-    inputs: InputList,
-    parts: dict[int, list[tuple[dict[str, Any], UnitResult | UnitError | None]]],
-) -> dict[int, Outcome]:
-    """Composes the results of divided CSVs in storage; a CSV with a part that failed has failed."""
-    outcomes: dict[int, Outcome] = {}
-    whole: dict[int, list[UnitResult]] = {}
-    for line, pieces in parts.items():
-        failed = [found for _, found in pieces if isinstance(found, UnitError)]
-        if failed:
-            outcomes[line] = replace(failed[0], part=0)
-        else:
-            found = [result for _, result in pieces if isinstance(result, UnitResult)]
-            whole[line] = sorted(found, key=lambda result: result.part)
-    targets = {
-        row["line"]: layout.result(result_name(item.name, row["suffix"]))
-        for _, item, row in (listed(shards, inputs) if whole else ())
-        if row["line"] in whole
-    }
-    gone = whole.keys() - targets.keys()
-    if gone:
-        raise AccountingFailed(f"{len(gone)} inputs are no longer in {inputs.location}; no manifest was written")
-
-    def compose(line: int) -> UnitResult:
-        pieces = whole[line]
-        size = storage.compose(targets[line], [layout.part(line, piece.part) for piece in pieces]).size
-        rows = sum(piece.rows or 0 for piece in pieces)
-        failed_rows = sum(piece.failed_rows or 0 for piece in pieces)
-        return UnitResult(line, pieces[0].digest, WHOLE, pieces[0].etag, size, rows, failed_rows)
-
-    with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
-        composed = list(pool.map(compose, whole))
-    append(storage, layout, composed, attempt=plan.attempt, name="composed")
-    return outcomes | {result.line: Result(result.size, result.rows, result.failed_rows) for result in composed}
-
-
-def _prove(storage: Storage, layout: OutputLayout, shards: list[pl.DataFrame], outcomes: dict[int, Outcome]) -> None:
-    """Every result that the ledger has stands in storage, as large as it was written."""
-    stored = _sizes(storage, layout.results)
-    for row in _work(shards):
-        outcome = outcomes[row["line"]]
-        if isinstance(outcome, Result) and stored.get(row["result"]) != outcome.size:
+    def _settle(self) -> None:
+        with Spill() as planned, Spill() as ledger, Spill() as repeats, Spill() as answers:
+            self._set_aside(planned, ledger, repeats)
+            for part in range(self._parts):
+                rows = planned.read(part)
+                if rows is not None:
+                    self._settle_range(part, rows, ledger.read(part), repeats.read(part), answers)
+        if self._missing:
             raise AccountingFailed(
-                f"the result of input line {row['line']} is not in {layout.results} as it was written; "
-                "no manifest was written. Run the service again to make it anew"
+                f"{self._missing} of {self._plan.inputs} inputs have no outcome in the ledger ({self._layout.ledger}): "
+                "a node did not end its work. No manifest was written; run the service again to continue"
             )
+        self._put_together()
+        self._proof.check(self._storage, self._layout)
+
+    def _set_aside(self, planned: Spill, ledger: Spill, repeats: Spill) -> None:
+        """The plan and the ledger, each by ranges of lines."""
+        import polars as pl
+
+        for shard in self._plan.shards:
+            with stored_tables(self._storage, self._layout.shard(shard.node)) as stored:
+                for table in stored.read(PLANNED):
+                    planned.add(table, self._range("line"))
+                    repeated = table.filter(pl.col("duplicate_of").is_not_null()).select("line", "duplicate_of")
+                    repeats.add(repeated, self._range("duplicate_of"))
+        for outcomes in recorded(self._storage, self._layout):
+            known = outcomes.filter(pl.col("line") // self._width < self._parts)
+            ledger.add(known, self._range("line"))
+
+    def _settle_range(
+        self, part: int, rows: pl.DataFrame, ledger: pl.DataFrame | None, repeats: pl.DataFrame | None, answers: Spill
+    ) -> None:
+        import polars as pl
+
+        units = with_outcomes(rows.filter(~pl.col("bad") & pl.col("duplicate_of").is_null()), ledger)
+        self._missing += missing_lines(units)
+        known = settled(units)
+        for row in to_put_together(units).iter_rows(named=True):
+            made = UnitResult(
+                row["line"],
+                row["digest"].hex(),
+                row["part"],
+                row["etag"],
+                row["result_size"],
+                row["rows"],
+                row["failed_rows"],
+            )
+            self._divided.setdefault(made.line, []).append(made)
+        if repeats is not None:
+            # What a repeated source comes to is known before the lines that repeat it are met.
+            found = repeats.join(known.rename({"line": "duplicate_of"}), on="duplicate_of", how="left")
+            answers.add(found.select("line", *OUTCOME), self._range("line"))
+        repeated = answers.read(part)
+        known = known if repeated is None else pl.concat([known, repeated])
+        listed = rows.filter(pl.col("part") == 0).join(known, on="line", how="left").sort("line")
+        self._proof.expect(listed.filter(pl.col("duplicate_of").is_null() & pl.col("result_size").is_not_null()))
+        self._outcomes.add(listed.drop("result", "etag", "part", "parts"), pl.lit(part))
+        self._outcomes.seal()
+
+    def _put_together(self) -> None:
+        """Composes the results of divided CSVs in storage."""
+        import polars as pl
+
+        wanted = (frame.filter(frame["line"].is_in(list(self._divided))) for frame in self.frames())
+        items = paired(wanted, self._inputs) if self._divided else ()
+        names = {item.line: result_name(item.name, row["suffix"]) for item, (row,) in items}
+        gone = self._divided.keys() - names.keys()
+        if gone:
+            raise AccountingFailed(
+                f"{len(gone)} inputs are no longer in {self._inputs.location}; no manifest was written"
+            )
+        with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
+            composed = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
+        append_composed(self._storage, self._layout, composed, attempt=self._plan.attempt)
+        self._composed = _table(composed)
+        digests = [result_digest(names[one.line]) for one in composed]
+        self._proof.expect(self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary)))
+
+    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult:
+        line = parts[0].line
+        pieces = [self._layout.part(line, part.part) for part in parts]
+        size = self._storage.compose(self._layout.result(name), pieces).size
+        rows = sum(part.rows or 0 for part in parts)
+        failed_rows = sum(part.failed_rows or 0 for part in parts)
+        return UnitResult(line, parts[0].digest, WHOLE, parts[0].etag, size, rows, failed_rows)
+
+    def _with_composed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with the results that were put together after it was set aside."""
+        import polars as pl
+
+        if self._composed.is_empty():
+            return frame
+        made = self._composed.rename({"line": "first"})
+        first = pl.coalesce("duplicate_of", "line").alias("first")
+        joined = frame.with_columns(first).join(made, on="first", how="left", suffix="_made", maintain_order="left")
+        names = ("result_size", "rows", "failed_rows")
+        return joined.with_columns(pl.coalesce(name, f"{name}_made").alias(name) for name in names).drop(
+            "first", *(f"{name}_made" for name in names)
+        )
+
+    def _range(self, line: str) -> pl.Expr:
+        import polars as pl
+
+        return pl.col(line) // self._width
+
+    def close(self) -> None:
+        self._outcomes.close()
+        self._proof.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def _sizes(storage: Storage, folder: Location) -> dict[bytes, int]:
-    return {result_digest(info.location.key[len(folder.key) :]): info.size for info in storage.list(folder)}
-
-
-def listed(shards: list[pl.DataFrame], inputs: InputList) -> Iterator[tuple[int, Input, dict[str, Any]]]:
-    """Every input with the node that has its first row, and that row, in input order: the list is read once."""
+def finished_units(storage: Storage, layout: OutputLayout, node: int, shard: pl.DataFrame) -> pl.Series:
+    """Which units of a node's shard are done: the ledger and storage both have their results."""
     import polars as pl
 
-    first = pl.concat(shards).filter(pl.col("part") == 0).sort("line")
-    for item, rows in shard_rows(first, inputs, ShardPlan(0, 1, 0, 0, 0, 0, 0)):
-        yield rows[0]["node"], item, rows[0]
+    lines, results = shard["line"].implode(), shard["result"].implode()
+    mine = [found.filter(found["line"].is_in(lines)) for found in recorded(storage, layout, node)]
+    units = with_outcomes(shard, pl.concat(mine) if mine else None)
+    there = [found.filter(found["result"].is_in(results)) for found in stored_results(storage, layout)]
+    parts = [(*map(int, info.location.name.split("-")), info.size) for info in storage.list(layout.parts)]
+    stored = pl.concat(there) if there else pl.DataFrame(schema={"result": pl.Binary, "result_size": pl.Int64})
+    stored_parts = pl.DataFrame(parts, {"line": pl.UInt64, "part": pl.Int64, "part_size": pl.Int64}, orient="row")
+    found = units.join(
+        stored.rename({"result_size": "stored_size"}), on="result", how="left", maintain_order="left"
+    ).join(stored_parts, on=["line", "part"], how="left", maintain_order="left")
+    in_parts = (pl.col("parts") > 1) & ~pl.col("whole")
+    size = pl.when(in_parts).then("part_size").otherwise("stored_size")
+    is_done = pl.col("code").is_null() & (pl.col("result_size") == size)
+    return found.select(done=is_done.fill_null(value=False))["done"]
+
+
+def _table(composed: list[UnitResult]) -> pl.DataFrame:
+    import polars as pl
+
+    rows = [(one.line, one.size, one.rows, one.failed_rows) for one in composed]
+    schema = {"line": pl.UInt64, "result_size": pl.Int64, "rows": pl.Int64, "failed_rows": pl.Int64}
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def _outcome(row: dict[str, Any]) -> Outcome | None:
+    if row["code"] is not None:
+        return UnitError(row["line"], row["digest"].hex(), 0, row["code"], row["message"])
+    return None if row["bad"] else Result(row["result_size"], row["rows"], row["failed_rows"])
