@@ -36,8 +36,9 @@ class _Exact:
     content: bytes
 
 
-def blocks(chunks: Iterable[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
+def blocks(chunks: Iterable[bytes], size: int | None = None) -> Iterator[bytes]:
     """Whole lines, about `size` bytes at a time, whatever the chunks."""
+    size = size or BLOCK_BYTES
     held: list[bytes] = []
     for chunk in chunks:
         for begin in range(0, len(chunk), size):

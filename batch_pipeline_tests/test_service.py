@@ -219,6 +219,35 @@ def attempts(place: Place) -> list[str]:
     return sorted(path.name[:4] for path in (place.output / "_batch/ledger").iterdir() if "composed" not in path.name)
 
 
+@pytest.mark.parametrize("is_manifest", [False, True])
+def test_a_list_of_many_ranges_comes_to_the_same(tmp_path, monkeypatch, is_manifest):
+    def manifests() -> dict[str, list[dict[str, object]]]:
+        (tmp_path / "at").mkdir()
+        place = Place.at(tmp_path / "at")
+        sources = [place.put(f"{number:02}/x.csv", rows(3, number)) for number in range(20)]
+        sources.insert(7, place.put("big.csv", rows(1500)))
+        sources[3:3] = [place.put("00/notes.txt", "no rows"), f"file://{place.root}/in/none.csv"]
+        listing = place.manifest(*sources, sources[9], {"no": 1}, sources[0], sources[9], *sources[3:5])
+        changes = {"input_path": listing} if is_manifest else {}
+        first = place.run(node_count=3, error_threshold=0, **changes)
+        assert (first.state, first.rows) == ("failed", 1500 * (3 if is_manifest else 1) + 3 * (20 + is_manifest))
+        (place.output / "infer-result/big.csv_result.txt").unlink()
+        again = place.run("second", node_count=3, error_threshold=0.5, **changes)
+        assert (again.inputs, again.failed, again.rows) == (first.inputs, first.failed, first.rows)
+        found = {path.name: place.lines(path.name) for path in sorted(place.output.glob("*.manifest"))}
+        shutil.rmtree(place.root)
+        return found
+
+    whole = manifests()
+    monkeypatch.setattr("batch_pipeline.spill.PART_ROWS", 4)
+    monkeypatch.setattr("batch_pipeline.manifest_columns.BLOCK_BYTES", 200)
+    monkeypatch.setattr("batch_pipeline.inputs.LISTED_AT_ONCE", 5)
+    monkeypatch.setattr("batch_pipeline.proof.LISTED_AT_ONCE", 3)
+    monkeypatch.setattr("batch_pipeline.ledger.READ_AT_ONCE", 1)
+    assert manifests() == whole
+    assert sum(map(len, whole.values())) == (29 if is_manifest else 22)
+
+
 def test_a_finished_service_ends_at_once(place):
     place.put("a.csv")
     place.run()
@@ -311,6 +340,15 @@ def test_a_result_that_was_removed_is_made_again(place):
     (place.output / "infer-result/a.csv_result.txt").unlink()
     place.run("second")
     assert len(place.lines("infer-result/a.csv_result.txt")) == 5
+
+
+def test_the_removed_result_of_a_divided_csv_is_made_again(place):
+    listing = place.manifest(place.put("big.csv", rows(2000)), place.put("b.txt", ""))
+    assert place.run(input_path=listing, node_count=3, error_threshold=0).state == "failed"
+    written = (place.output / "infer-result/big.csv_result.txt").read_bytes()
+    (place.output / "infer-result/big.csv_result.txt").unlink()
+    assert place.run("second", input_path=listing, node_count=3, error_threshold=0.5).rows == 2000
+    assert (place.output / "infer-result/big.csv_result.txt").read_bytes() == written
 
 
 @pytest.mark.parametrize(
