@@ -112,26 +112,27 @@ def _table_of(pieces: Pieces, table: pl.DataFrame, begin: int) -> pl.DataFrame:
 
 
 class _FirstMentions:
-    """The nodes of the lines that others repeat: no more than these is kept."""
+    """The nodes of the lines that others repeat: 16 bytes for each of these."""
 
     def __init__(self, tables: Tables) -> None:
-        import polars as pl
+        import numpy as np
 
-        lines = [table["duplicate_of"].drop_nulls().unique() for table in tables(["duplicate_of"])]
-        self._lines = pl.concat(lines).unique()
-        self._known = pl.DataFrame(schema={"line": pl.UInt64, "node": pl.Int64})
+        lines = [table["duplicate_of"].drop_nulls().unique().to_numpy() for table in tables(["duplicate_of"])]
+        self._lines = np.unique(np.concatenate(lines))
+        self._nodes = np.zeros(len(self._lines), np.int64)
 
     def placed(self, table: pl.DataFrame) -> pl.DataFrame:
         """The table, each repeated source on the node of its first mention, which came before."""
+        import numpy as np
         import polars as pl
 
-        if self._lines.is_empty():
+        if not len(self._lines):
             return table
-        is_first = (pl.col("part") == 0) & pl.col("line").is_in(self._lines.implode())
-        self._known = pl.concat([self._known, table.filter(is_first).select("line", "node")])
-        known = self._known.rename({"line": "duplicate_of", "node": "first"})
-        joined = table.join(known, on="duplicate_of", how="left", maintain_order="left")
-        return joined.with_columns(node=pl.col("first").fill_null(pl.col("node"))).drop("first")
+        first = table.filter((pl.col("part") == 0) & pl.col("line").is_in(self._lines))
+        self._nodes[np.searchsorted(self._lines, first["line"].to_numpy())] = first["node"].to_numpy()
+        places = np.searchsorted(self._lines, table["duplicate_of"].fill_null(0).to_numpy())
+        of_first = pl.Series(self._nodes[places.clip(max=len(self._lines) - 1)])
+        return table.with_columns(node=pl.when(pl.col("duplicate_of").is_null()).then("node").otherwise(of_first))
 
 
 def _save(

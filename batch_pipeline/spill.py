@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import polars as pl
 
-PART_ROWS = 1 << 18
+PART_ROWS = 1 << 16
 """About so many rows are meant to be in a partition: what is held at a time."""
 MOST_PARTS = 256
 """Each partition is an open file."""

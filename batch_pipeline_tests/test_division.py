@@ -65,7 +65,7 @@ def test_every_byte_of_every_input_is_on_exactly_one_node(sizes, node_count, min
 
 
 @given(SIZES, st.integers(1, 12), st.integers(1, 20))
-def test_division_is_a_pure_function_of_the_list_however_it_comes(sizes, node_count, at_once):
+def test_division_is_a_pure_function(sizes, node_count, at_once):
     divisible = [size is not None for size in sizes]
     assert divide(sizes, divisible, node_count, 1000, at_once) == divide(sizes, divisible, node_count, 1000)
 

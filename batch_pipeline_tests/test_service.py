@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import pytest
 
 from batch_pipeline import service
@@ -331,6 +332,21 @@ def test_an_attempt_that_ended_before_its_table_was_written_is_run_again(place):
     service.ingest(place.parameters(), place.deployment, Owner("run", "flowers", dead_process()))
     (place.output / "_batch/plan/inputs.parquet").unlink()
     assert place.run("second").state == "finished"
+
+
+def test_an_attempt_of_an_earlier_version_is_continued(place):
+    """Its tables had a column more, and no marks stood beside them."""
+    listing = place.manifest(
+        *(place.put(f"{number}/x.csv", rows(3)) for number in range(9)), f"file://{place.root}/no.csv"
+    )
+    assert place.run(input_path=listing, node_count=2).state == "failed"
+    for table in (place.output / "_batch/plan").glob("*.parquet"):
+        pl.read_parquet(table).with_columns(offset=pl.lit(7, pl.UInt64)).write_parquet(table)
+    (place.output / "_batch/plan/marks.parquet").unlink()
+    written = {path: path.stat().st_mtime_ns for path in (place.output / "infer-result").iterdir()}
+    summary = place.run("second", input_path=listing, node_count=2, error_threshold=0.5)
+    assert (summary.state, summary.succeeded, summary.rows) == ("finished", 9, 27)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 def test_a_result_that_was_removed_is_made_again(place):
