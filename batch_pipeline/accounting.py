@@ -104,9 +104,12 @@ class Account:
                     planned.add(table, self._range("line"))
                     repeated = table.filter(pl.col("duplicate_of").is_not_null()).select("line", "duplicate_of")
                     repeats.add(repeated, self._range("duplicate_of"))
+        planned.seal()
+        repeats.seal()
         for outcomes in recorded(self._storage, self._layout):
             known = outcomes.filter(pl.col("line") // self._width < self._parts)
             ledger.add(known, self._range("line"))
+        ledger.seal()
 
     def _settle_range(
         self, part: int, rows: pl.DataFrame, ledger: pl.DataFrame | None, repeats: pl.DataFrame | None, answers: Spill

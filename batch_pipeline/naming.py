@@ -30,8 +30,8 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._keys = Spill(PARTS)
-        self._proposals = Spill(PARTS)
+        self._keys = Spill()
+        self._proposals = Spill()
         self._lines = 0
         self._level: NDArray[np.uint8]
         self._repeats: pl.DataFrame
@@ -63,6 +63,10 @@ class Names:
         self._proposals.close()
         self._level[self._repeats["line"].to_numpy()] = self._level[self._repeats["duplicate_of"].to_numpy()]
         return self._repeats.height
+
+    def close(self) -> None:
+        self._keys.close()
+        self._proposals.close()
 
     def named(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with duplicate_of, suffix, and result as it is in the end."""

@@ -13,37 +13,30 @@ if TYPE_CHECKING:
 
 PART_ROWS = 1 << 16
 """About so many rows are meant to be in a partition: what is held at a time."""
-MOST_PARTS = 256
+MOST_PARTS = 128
 """Each partition is an open file."""
 
 
 class Spill:
     """Frames of one schema, divided into partitions and read back partition by partition, in the order they came."""
 
-    def __init__(self, parts: int = 1) -> None:
-        self.parts = parts
+    def __init__(self) -> None:
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-pipeline-")))
         self._writers: dict[int, Any] = {}
         self._files: dict[int, list[Path]] = {}
 
-    def add(self, frame: pl.DataFrame, part: pl.Expr | None = None) -> set[int]:
-        """Sets the rows aside; `part` says into which partition each goes (by default all into the first).
-
-        Returns the partitions that got some.
-        """
+    def add(self, frame: pl.DataFrame, part: pl.Expr) -> set[int]:
+        """Sets the rows aside, each in the partition that `part` says. Returns the partitions that got some."""
         if frame.is_empty():
             return set()
-        if part is None:
-            self._append(0, frame)
-            return {0}
         named = frame.with_columns(part.alias("_part"))
         parts = named.partition_by("_part", as_dict=True, include_key=False, maintain_order=True)
         for (number,), rows in parts.items():
             self._append(int(number), rows)
         return {int(number) for (number,) in parts}
 
-    def read(self, part: int = 0) -> pl.DataFrame | None:
+    def read(self, part: int) -> pl.DataFrame | None:
         """All rows of a partition; None where it has none."""
         import polars as pl
         import pyarrow as pa
@@ -59,12 +52,6 @@ class Spill:
         """Closes every partition's file, as they may be more than can be open; what comes later opens another."""
         for part in list(self._writers):
             self._close(part)
-
-    def drop(self, part: int) -> None:
-        """Forgets a partition's rows."""
-        self._close(part)
-        for path in self._files.pop(part, ()):
-            path.unlink()
 
     def close(self) -> None:
         self._stack.close()

@@ -44,7 +44,7 @@ class Survey:
             self.digest = self._read(inputs)
             self.repeated = self._names.settle(self._spilled)
         except BaseException:
-            self._spill.close()
+            self._close()
             raise
 
     def _read(self, inputs: InputList) -> str:
@@ -108,6 +108,10 @@ class Survey:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._names.close()
         self._spill.close()
 
 
