@@ -147,6 +147,8 @@ class InputList:
     def _manifest(self, offset: int, line: int, only: Iterable[int] | None) -> Iterator[Input]:
         wanted = iter(only) if only is not None else None
         following = next(wanted, None) if wanted is not None else line
+        if following is None:
+            return
         with self.storage.open(self.location, start=offset, if_match=self.etag) as stream:
             for text in _lines(iter(stream)):
                 if following is None:
