@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from batch_pipeline.errors import AccountingFailed
+import orjson
+
+from batch_pipeline.errors import AccountingFailed, InputMissing
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
 from batch_pipeline.ledger import WHOLE, append_composed, recorded
+from batch_pipeline.locations import ShareLink
 from batch_pipeline.node.job import UnitError, UnitResult
 from batch_pipeline.outcomes import OUTCOME, missing_lines, settled, to_put_together, with_outcomes
 from batch_pipeline.pairing import paired
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 COMPOSED_AT_ONCE = 8
+FIRST_MISSING = 10
 PLANNED = ["line", "digest", "size", "etag", "duplicate_of", "suffix", "result", "bad", "node", "part", "parts"]
 
 
@@ -57,6 +61,7 @@ class Account:
         self._divided: dict[int, list[UnitResult]] = {}
         self._composed = _table([])
         self._missing = 0
+        self._first_missing: list[int] = []
         try:
             self._settle()
         except BaseException:
@@ -87,12 +92,14 @@ class Account:
                 if rows is not None:
                     self._settle_range(part, rows, ledger.read(part), repeats.read(part), answers)
         if self._missing:
-            raise AccountingFailed(
+            raise self._unaccounted(
                 f"{self._missing} of {self._plan.inputs} inputs have no outcome in the ledger ({self._layout.ledger}): "
-                "a node did not end its work. No manifest was written; run the service again to continue"
+                "a node did not end its work. No manifest was written; run the service again to continue",
+                self._missing,
+                self._first_missing,
             )
         self._put_together()
-        self._proof.check(self._storage, self._layout)
+        self._prove()
 
     def _set_aside(self, planned: Spill, ledger: Spill, repeats: Spill) -> None:
         """The plan and the ledger, each by ranges of lines."""
@@ -117,7 +124,9 @@ class Account:
         import polars as pl
 
         units = with_outcomes(rows.filter(~pl.col("bad") & pl.col("duplicate_of").is_null()), ledger)
-        self._missing += missing_lines(units)
+        missing = missing_lines(units)
+        self._missing += missing.len()
+        self._first_missing.extend(missing[: FIRST_MISSING - len(self._first_missing)])
         known = settled(units)
         for row in to_put_together(units).iter_rows(named=True):
             made = UnitResult(
@@ -147,11 +156,13 @@ class Account:
 
         wanted = (frame.filter(frame["line"].is_in(list(self._divided))) for frame in self.frames())
         items = paired(wanted, self._inputs) if self._divided else ()
-        names = {item.line: result_name(item.name, row["suffix"]) for item, (row,) in items}
+        names = {row["line"]: result_name(item.name, row["suffix"]) for item, (row,) in items}
         gone = self._divided.keys() - names.keys()
         if gone:
-            raise AccountingFailed(
-                f"{len(gone)} inputs are no longer in {self._inputs.location}; no manifest was written"
+            raise self._unaccounted(
+                f"{len(gone)} inputs are no longer in {self._inputs.location}; no manifest was written",
+                len(gone),
+                sorted(gone)[:FIRST_MISSING],
             )
         with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
             composed = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
@@ -159,6 +170,46 @@ class Account:
         self._composed = _table(composed)
         digests = [result_digest(names[one.line]) for one in composed]
         self._proof.expect(self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary)))
+
+    def _prove(self) -> None:
+        """Every result that the ledger has stands in storage, as large as it was written."""
+        lost, first = self._proof.lost(self._storage, self._layout, FIRST_MISSING)
+        if lost:
+            others = f" and those of {lost - 1} others" if lost > 1 else ""
+            raise self._unaccounted(
+                f"the result of input line {first[0]}{others} is not in {self._layout.results} as it was written; "
+                "no manifest was written. Run the service again to make it anew",
+                lost,
+                first,
+            )
+
+    def gone(self, count: int) -> AccountingFailed:
+        """The error of so many inputs that `listed` did not find; the list is read once more to say which."""
+        there = (row["line"] for _, (row,) in paired(self.frames(), self._inputs))
+        following = next(there, None)
+        first: list[int] = []
+        for line in (line for frame in self.frames() for line in frame["line"]):
+            if line == following:
+                following = next(there, None)
+            elif len(first) < FIRST_MISSING:
+                first.append(line)
+        return self._unaccounted(
+            f"{count} of {self._plan.inputs} inputs are no longer in {self._inputs.location}; "
+            "no manifest was written. Put them back, or run the service again with --overwrite",
+            count,
+            first,
+        )
+
+    def _unaccounted(self, message: str, count: int, first: list[int]) -> AccountingFailed:
+        """The error of the inputs of so many lines. The first are named, as far as the input list still has them."""
+        wanted = (frame.filter(frame["line"].is_in(first)) for frame in self.frames())
+        try:
+            names = {row["line"]: shown(item) for item, (row,) in paired(wanted, self._inputs)}
+        except InputMissing:
+            # The list was taken away or rewritten; what is to be told is that inputs are missing.
+            names = {}
+        rows = tuple({"line": line, "source": names.get(line)} for line in first)
+        return AccountingFailed(message, self._plan.inputs, count, rows)
 
     def _compose(self, parts: list[UnitResult], name: str) -> UnitResult:
         line = parts[0].line
@@ -216,6 +267,14 @@ def finished_units(storage: Storage, layout: OutputLayout, node: int, shard: pl.
     size = pl.when(in_parts).then("part_size").otherwise("stored_size")
     is_done = pl.col("code").is_null() & (pl.col("result_size") == size)
     return found.select(done=is_done.fill_null(value=False))["done"]
+
+
+def shown(item: Input) -> str | None:
+    """The source as logs and pages may show it: a share link without its signature."""
+    if isinstance(item.source, ShareLink):
+        return item.source.identity
+    source = orjson.loads(item.token)
+    return source if isinstance(source, str) and "?" not in source else None
 
 
 def _table(composed: list[UnitResult]) -> pl.DataFrame:

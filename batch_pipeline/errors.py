@@ -91,7 +91,14 @@ class ThresholdExceeded(ServiceFailed):
 
 
 class AccountingFailed(ServiceFailed):
-    """Storage does not hold what the ledger says; no manifest was written."""
+    """Storage does not hold what the ledger says; no manifest was written.
+
+    `missing` of `inputs` are not accounted for; `first` has {"line", "source"} of a few, sources as logs may show them.
+    """
+
+    def __init__(self, message: str, inputs: int, missing: int, first: tuple[dict[str, int | str | None], ...]) -> None:
+        self.inputs, self.missing, self.first = inputs, missing, first
+        super().__init__(message)
 
 
 class NodeFailed(ServiceFailed):

@@ -46,11 +46,11 @@ def with_outcomes(units: pl.DataFrame, ledger: pl.DataFrame | None) -> pl.DataFr
     )
 
 
-def missing_lines(units: pl.DataFrame) -> int:
-    """How many inputs have a unit of which nothing is recorded."""
+def missing_lines(units: pl.DataFrame) -> pl.Series:
+    """The lines, in order, that have a unit of which nothing is recorded."""
     import polars as pl
 
-    return units.filter(pl.col("code").is_null() & pl.col("result_size").is_null())["line"].n_unique()
+    return units.filter(pl.col("code").is_null() & pl.col("result_size").is_null())["line"].unique().sort()
 
 
 def settled(units: pl.DataFrame) -> pl.DataFrame:

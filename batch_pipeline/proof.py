@@ -1,4 +1,4 @@
-"""The proof that every result which the ledger has stands in storage, as large as it was written: in flat memory."""
+"""Whether every result that the ledger has stands in storage, as large as it was written: told in flat memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_pipeline.errors import AccountingFailed
 from batch_pipeline.layout import OutputLayout, result_digest
 from batch_pipeline.spill import Spill
 from batch_pipeline.storage import Storage
@@ -28,25 +27,20 @@ class Proof:
         """Columns line, result (digest of its name) and result_size."""
         self._expected.add(results.select("line", "result", "result_size"), self._part())
 
-    def check(self, storage: Storage, layout: OutputLayout) -> None:
-        """Raises AccountingFailed that names the first line whose result is not there as it should be."""
-
+    def lost(self, storage: Storage, layout: OutputLayout, most: int) -> tuple[int, list[int]]:
+        """How many results are not there as they should be, and the first lines of these, at most so many."""
+        count, first = 0, list[int]()
         with Spill() as stored:
             for found in stored_results(storage, layout):
                 stored.add(found, self._part())
-            wrong: list[int] = []
             for part in range(self._parts):
                 expected, there = self._expected.read(part), stored.read(part)
+                if expected is not None and there is not None:
+                    expected = expected.join(there, on=["result", "result_size"], how="anti")
                 if expected is not None:
-                    lacking = (
-                        expected if there is None else expected.join(there, on=["result", "result_size"], how="anti")
-                    )
-                    wrong.extend(lacking["line"].bottom_k(1))
-        if wrong:
-            raise AccountingFailed(
-                f"the result of input line {min(wrong)} is not in {layout.results} as it was written; "
-                "no manifest was written. Run the service again to make it anew"
-            )
+                    count += expected.height
+                    first = sorted([*first, *expected["line"].bottom_k(most)])[:most]
+        return count, first
 
     def close(self) -> None:
         self._expected.close()

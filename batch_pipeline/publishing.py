@@ -12,11 +12,10 @@ from typing import IO, Any
 
 import orjson
 
-from batch_pipeline.accounting import Account
-from batch_pipeline.errors import AccountingFailed
+from batch_pipeline.accounting import Account, shown
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_name
-from batch_pipeline.locations import Location, ShareLink
+from batch_pipeline.locations import Location
 from batch_pipeline.manifest import error_line, result_line
 from batch_pipeline.models.schema import Schema
 from batch_pipeline.node.job import UnitError
@@ -58,10 +57,7 @@ def publish(
         drafts.close()
         summary = drafts.summary(plan, parameters)
         if summary.inputs != plan.inputs:
-            raise AccountingFailed(
-                f"{plan.inputs - summary.inputs} of {plan.inputs} inputs are no longer in {inputs.location}; "
-                "no manifest was written. Put them back, or run the service again with --overwrite"
-            )
+            raise account.gone(plan.inputs - summary.inputs)
         records = load_node_records(storage, layout)
         reviewed = review(
             storage, account.frames(), drafts.chosen(), records, join_input=plan.join_input, response=response
@@ -121,7 +117,7 @@ class _Drafts:
             self._errors[node].write(error_line(item.token, "failed_rows", message, failed_rows=outcome.failed_rows))
             self._note(item, "failed_rows", message)
         if len(self.sampled) < MOST_EXAMPLES:
-            self.sampled.append((_shown(item), result))
+            self.sampled.append((shown(item), result))
         if row["line"] in self._ranks:
             self._chosen.append(Chosen(row["line"], result, outcome.size, outcome.rows or 1))
 
@@ -136,7 +132,7 @@ class _Drafts:
 
     def _note(self, item: Input, code: str, message: str) -> None:
         if len(self._first_errors) < FIRST_ERRORS:
-            self._first_errors.append({"source": _shown(item), "line": item.line, "code": code, "message": message})
+            self._first_errors.append({"source": shown(item), "line": item.line, "code": code, "message": message})
 
     def close(self) -> None:
         """The drafts are read back after this."""
@@ -189,11 +185,3 @@ def _upload(storage: Storage, draft: IO[bytes], target: Location) -> None:
     with storage.open_writer(target) as writer:
         while chunk := draft.read(8 * 1024 * 1024):
             writer.write(chunk)
-
-
-def _shown(item: Input) -> str | None:
-    """The source as logs and pages may show it: a share link without its signature."""
-    if isinstance(item.source, ShareLink):
-        return item.source.identity
-    shown = orjson.loads(item.token)
-    return shown if isinstance(shown, str) and "?" not in shown else None

@@ -75,7 +75,7 @@ def test_of_a_unit_the_last_outcome_counts(tmp_path_factory, outcomes, cut):
         assert row["result_size"] == (one.size if isinstance(one, UnitResult) else None)
         assert row["whole"] == (one is not None and one.part == WHOLE)
     of_line = {line: [found[line, part] for part in range(parts)] for line, parts in PARTS.items()}
-    assert missing_lines(units) == sum(None in ones for ones in of_line.values())
+    assert missing_lines(units).to_list() == [line for line, ones in of_line.items() if None in ones]
     composed = {line: ones for line, ones in of_line.items() if PARTS[line] > 1 and not _whole(ones)}
     failed = {line for line, ones in composed.items() if any(isinstance(one, UnitError) for one in ones)}
     known = settled(units)

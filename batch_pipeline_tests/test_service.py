@@ -303,8 +303,10 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     shards = service.plan(parameters, place.deployment, owner)
     service.infer(shards[0], place.deployment, owner)
     service.infer(shards[2], place.deployment, owner)
-    with pytest.raises(AccountingFailed, match="run the service again"):
+    with pytest.raises(AccountingFailed, match="run the service again") as error:
         service.publish(parameters, place.deployment, owner)
+    assert (error.value.inputs, error.value.missing) == (2, 1)
+    assert error.value.first == ({"line": 1, "source": f"file://{place.root}/in/big.csv"},)
     service.release(parameters.output, place.deployment, owner.run_id)
     assert not list(place.output.glob("*.manifest"))
     done = {path: path.stat().st_mtime_ns for path in (place.output / "_batch/parts").iterdir()}
@@ -316,6 +318,27 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert [report.progress.bytes_read > 0 for report in reports] == [False, True, False]
     assert service.publish(parameters, place.deployment, again).rows == 3003
+
+
+def test_what_is_lost_before_the_end_is_named(place):
+    for name in "abcd":
+        place.put(f"{name}.csv")
+    parameters, owner = place.parameters(node_count=2), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    for shard in service.plan(parameters, place.deployment, owner):
+        service.infer(shard, place.deployment, owner)
+    (place.root / "in/b.csv").unlink()
+    place.put("0.csv")
+    with pytest.raises(AccountingFailed, match="1 of 4 inputs are no longer in") as error:
+        service.publish(parameters, place.deployment, owner)
+    assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": None},))
+    for name in "bd":
+        (place.output / f"infer-result/{name}.csv_result.txt").unlink()
+    with pytest.raises(AccountingFailed, match="the result of input line 2 and those of 1 others is not in") as error:
+        service.publish(parameters, place.deployment, owner)
+    last = {"line": 4, "source": f"file://{place.root}/in/d.csv"}
+    assert (error.value.missing, error.value.first) == (2, ({"line": 2, "source": None}, last))
+    assert not list(place.output.glob("*.manifest"))
 
 
 def test_a_node_computes_on_no_more_threads_than_its_spec_has_cpus():
