@@ -109,19 +109,21 @@ def _ingest(checked: CheckedService, deployment: Deployment) -> InputReport:
             output_folder.empty(storage, layout, record)
             record = None
         if record is not None and is_finished(storage, layout, parameters):
-            return _input_report(found, record.attempt, finished=True)
+            return _input_report(found, record, finished=True)
         attempt = record.attempt + 1 if record else 1
         if record is None:
             # The record comes first: whatever follows it belongs to this service.
-            output_folder.save_record(storage, layout, ServiceRecord(parameters.full_name, made, attempt))
+            record = ServiceRecord(parameters.full_name, made, attempt)
+            output_folder.save_record(storage, layout, record)
         else:
+            record = replace(record, attempt=attempt)
             publishing.unpublish(storage, layout, parameters.node_count)
-            output_folder.save_record(storage, layout, replace(record, attempt=attempt))
-        if record is None or not storage.exists(layout.inputs):
-            # An attempt that ended before it had written its table did nothing else either.
+            output_folder.save_record(storage, layout, record)
+        if not storage.exists(layout.inputs):
+            # Also where an attempt ended before it had written its table: it did nothing else either.
             save_tables(storage, layout.inputs, found.tables())
         save_table(storage, layout.marks, found.marks)
-        return _input_report(found, attempt, finished=False)
+        return _input_report(found, record, finished=False)
 
 
 def map_columns(parameters: ServiceParameters, deployment: Deployment) -> MappingReport:
@@ -295,5 +297,5 @@ def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterat
         yield heartbeat
 
 
-def _input_report(found: Survey, attempt: int, *, finished: bool) -> InputReport:
-    return InputReport(found.inputs, found.bad_lines, found.repeated, found.size, attempt, finished)
+def _input_report(found: Survey, record: ServiceRecord, *, finished: bool) -> InputReport:
+    return InputReport(found.inputs, found.bad_lines, found.repeated, found.size, record.attempt, finished)
