@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch_pipeline.accounting import finished_units
+from batch_pipeline.continuing import finished_units
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.inputs import InputList
