@@ -1,22 +1,28 @@
-"""What became of every input, proved from the ledger and from storage; divided CSVs are put together on the way."""
+"""What became of every input, proved from the ledger and from storage; divided CSVs are put together on the way.
+
+It is done for some 100,000 lines at a time, which are set aside on the local disk before and after: memory stays flat.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from batch_pipeline.errors import AccountingFailed, InputMissing
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
-from batch_pipeline.ledger import WHOLE, Ledger, append, fold
-from batch_pipeline.locations import Location, ShareLink
+from batch_pipeline.ledger import WHOLE, append_composed, recorded
+from batch_pipeline.locations import ShareLink
 from batch_pipeline.node.job import UnitError, UnitResult
-from batch_pipeline.plan import Plan
-from batch_pipeline.shard import shard_plan, shard_rows
+from batch_pipeline.outcomes import OUTCOME, missing_lines, settled, to_put_together, with_outcomes
+from batch_pipeline.pairing import paired
+from batch_pipeline.plan import Plan, stored_tables
+from batch_pipeline.proof import Proof
+from batch_pipeline.spill import Spill, parts_for
 from batch_pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 COMPOSED_AT_ONCE = 8
 FIRST_MISSING = 10
+PLANNED = ["line", "digest", "size", "etag", "duplicate_of", "suffix", "result", "bad", "node", "part", "parts"]
 
 
 @dataclass(frozen=True)
@@ -38,158 +45,208 @@ class Result:
 Outcome = Result | UnitError
 
 
-def finished_units(storage: Storage, layout: OutputLayout, shard: pl.DataFrame) -> set[tuple[int, int]]:
-    """The units (line, part) of a shard that are done: the ledger and storage both have their result."""
-    ledger = fold(storage, layout)
-    results = _sizes(storage, layout.results)
-    parts = {info.location.name: info.size for info in storage.list(layout.parts)}
-    done = set()
-    for row in shard.iter_rows(named=True):
-        whole = ledger.results.get((row["line"], WHOLE))
-        if whole is not None and results.get(row["result"]) == whole.size:
-            done.add((row["line"], row["part"]))
-            continue
-        found = _valid(ledger, row)
-        stored = parts.get(f"{row['line']}-{row['part']}") if row["parts"] > 1 else results.get(row["result"])
-        if found is not None and stored == found.size:
-            done.add((row["line"], row["part"]))
-    return done
+class Account:
+    """The outcomes of a plan's inputs. A context manager: what it holds on the disk is gone after the block.
 
+    Making one puts divided CSVs together. Raises AccountingFailed where an input has no outcome, or its result is
+    not in storage as it was written.
+    """
 
-def outcomes_of(
-    storage: Storage, layout: OutputLayout, plan: Plan, shards: list[pl.DataFrame], inputs: InputList
-) -> dict[int, Outcome]:
-    """What became of every line that was computed. Divided CSVs whose parts are all there are put together."""
-    ledger = fold(storage, layout)
-    outcomes: dict[int, Outcome] = {}
-    parts: dict[int, list[tuple[dict[str, Any], UnitResult | UnitError | None]]] = {}
-    missing: list[int] = []
-    for row in _work(shards):
-        found = _valid(ledger, row) or ledger.errors.get((row["line"], row["part"]))
-        whole = ledger.results.get((row["line"], WHOLE))
-        if row["parts"] > 1 and whole is None:
-            parts.setdefault(row["line"], []).append((row, found))
-        elif whole is not None:
-            outcomes[row["line"]] = Result(whole.size, whole.rows, whole.failed_rows)
-        elif isinstance(found, UnitResult):
-            outcomes[row["line"]] = Result(found.size, found.rows, found.failed_rows)
-        elif found is not None:
-            outcomes[row["line"]] = found
-        else:
-            missing.append(row["line"])
-    missing += [line for line, pieces in parts.items() if any(found is None for _, found in pieces)]
-    if missing:
-        raise unaccounted(
-            f"{len(missing)} of {plan.inputs} inputs have no outcome in the ledger ({layout.ledger}): "
-            "a node did not end its work. No manifest was written; run the service again to continue",
-            missing,
-            shards,
-            inputs,
+    def __init__(self, storage: Storage, layout: OutputLayout, plan: Plan, inputs: InputList) -> None:
+        self._storage, self._layout, self._plan, self._inputs = storage, layout, plan, inputs
+        self._parts = parts_for(plan.inputs)
+        self._width = max((shard.last_line for shard in plan.shards), default=0) // self._parts + 1
+        self._outcomes = Spill()
+        self._proof = Proof(self._parts)
+        self._divided: dict[int, list[UnitResult]] = {}
+        self._composed = _table([])
+        self._missing = 0
+        self._first_missing: list[int] = []
+        try:
+            self._settle()
+        except BaseException:
+            self.close()
+            raise
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """One row an input, in order: line, node, digest, size and suffix as planned, duplicate_of, bad, and what
+        became of it: code and message of its error, or result_size, rows and failed_rows."""
+        for part in range(self._parts):
+            frame = self._outcomes.read(part)
+            if frame is not None:
+                yield self._with_composed(frame)
+
+    def listed(self) -> Iterator[tuple[int, Input, dict[str, Any]]]:
+        """Every input with the node that lists it and its row, in order: the list is read once.
+
+        The row has `outcome`, which is None for a bad line.
+        """
+        for item, (row,) in paired(self.frames(), self._inputs):
+            yield row["node"], item, {**row, "outcome": _outcome(row)}
+
+    def _settle(self) -> None:
+        with Spill() as planned, Spill() as ledger, Spill() as repeats, Spill() as answers:
+            self._set_aside(planned, ledger, repeats)
+            for part in range(self._parts):
+                rows = planned.read(part)
+                if rows is not None:
+                    self._settle_range(part, rows, ledger.read(part), repeats.read(part), answers)
+        if self._missing:
+            raise self._unaccounted(
+                f"{self._missing} of {self._plan.inputs} inputs have no outcome in the ledger ({self._layout.ledger}): "
+                "a node did not end its work. No manifest was written; run the service again to continue",
+                self._missing,
+                self._first_missing,
+            )
+        self._put_together()
+        self._prove()
+
+    def _set_aside(self, planned: Spill, ledger: Spill, repeats: Spill) -> None:
+        """The plan and the ledger, each by ranges of lines."""
+        import polars as pl
+
+        for shard in self._plan.shards:
+            with stored_tables(self._storage, self._layout.shard(shard.node)) as stored:
+                for table in stored.read(PLANNED):
+                    planned.add(table, self._range("line"))
+                    repeated = table.filter(pl.col("duplicate_of").is_not_null()).select("line", "duplicate_of")
+                    repeats.add(repeated, self._range("duplicate_of"))
+        planned.seal()
+        repeats.seal()
+        for outcomes in recorded(self._storage, self._layout):
+            known = outcomes.filter(pl.col("line") // self._width < self._parts)
+            ledger.add(known, self._range("line"))
+        ledger.seal()
+
+    def _settle_range(
+        self, part: int, rows: pl.DataFrame, ledger: pl.DataFrame | None, repeats: pl.DataFrame | None, answers: Spill
+    ) -> None:
+        import polars as pl
+
+        units = with_outcomes(rows.filter(~pl.col("bad") & pl.col("duplicate_of").is_null()), ledger)
+        missing = missing_lines(units)
+        self._missing += missing.len()
+        self._first_missing.extend(missing[: FIRST_MISSING - len(self._first_missing)])
+        known = settled(units)
+        for row in to_put_together(units).iter_rows(named=True):
+            made = UnitResult(
+                row["line"],
+                row["digest"].hex(),
+                row["part"],
+                row["etag"],
+                row["result_size"],
+                row["rows"],
+                row["failed_rows"],
+            )
+            self._divided.setdefault(made.line, []).append(made)
+        if repeats is not None:
+            # What a repeated source comes to is known before the lines that repeat it are met.
+            found = repeats.join(known.rename({"line": "duplicate_of"}), on="duplicate_of", how="left")
+            answers.add(found.select("line", *OUTCOME), self._range("line"))
+        repeated = answers.read(part)
+        known = known if repeated is None else pl.concat([known, repeated])
+        listed = rows.filter(pl.col("part") == 0).join(known, on="line", how="left").sort("line")
+        self._proof.expect(listed.filter(pl.col("duplicate_of").is_null() & pl.col("result_size").is_not_null()))
+        self._outcomes.add(listed.drop("result", "etag", "part", "parts"), pl.lit(part))
+        self._outcomes.seal()
+
+    def _put_together(self) -> None:
+        """Composes the results of divided CSVs in storage."""
+        import polars as pl
+
+        wanted = (frame.filter(frame["line"].is_in(list(self._divided))) for frame in self.frames())
+        items = paired(wanted, self._inputs) if self._divided else ()
+        names = {row["line"]: result_name(item.name, row["suffix"]) for item, (row,) in items}
+        gone = self._divided.keys() - names.keys()
+        if gone:
+            raise self._unaccounted(
+                f"{len(gone)} inputs are no longer in {self._inputs.location}; no manifest was written",
+                len(gone),
+                sorted(gone)[:FIRST_MISSING],
+            )
+        with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
+            composed = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
+        append_composed(self._storage, self._layout, composed, attempt=self._plan.attempt)
+        self._composed = _table(composed)
+        digests = [result_digest(names[one.line]) for one in composed]
+        self._proof.expect(self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary)))
+
+    def _prove(self) -> None:
+        """Every result that the ledger has stands in storage, as large as it was written."""
+        lost, first = self._proof.lost(self._storage, self._layout, FIRST_MISSING)
+        if lost:
+            others = f" and those of {lost - 1} others" if lost > 1 else ""
+            raise self._unaccounted(
+                f"the result of input line {first[0]}{others} is not in {self._layout.results} as it was written; "
+                "no manifest was written. Run the service again to make it anew",
+                lost,
+                first,
+            )
+
+    def gone(self, count: int) -> AccountingFailed:
+        """The error of so many inputs that `listed` did not find; the list is read once more to say which."""
+        there = (row["line"] for _, (row,) in paired(self.frames(), self._inputs))
+        following = next(there, None)
+        first: list[int] = []
+        for line in (line for frame in self.frames() for line in frame["line"]):
+            if line == following:
+                following = next(there, None)
+            elif len(first) < FIRST_MISSING:
+                first.append(line)
+        return self._unaccounted(
+            f"{count} of {self._plan.inputs} inputs are no longer in {self._inputs.location}; "
+            "no manifest was written. Put them back, or run the service again with --overwrite",
+            count,
+            first,
         )
-    outcomes |= _put_together(storage, layout, plan, shards, inputs, parts)
-    _prove(storage, layout, shards, inputs, outcomes)
-    return outcomes
 
+    def _unaccounted(self, message: str, count: int, first: list[int]) -> AccountingFailed:
+        """The error of the inputs of so many lines. The first are named, as far as the input list still has them."""
+        wanted = (frame.filter(frame["line"].is_in(first)) for frame in self.frames())
+        try:
+            names = {row["line"]: shown(item) for item, (row,) in paired(wanted, self._inputs)}
+        except InputMissing:
+            # The list was taken away or rewritten; what is to be told is that inputs are missing.
+            names = {}
+        rows = tuple({"line": line, "source": names.get(line)} for line in first)
+        return AccountingFailed(message, self._plan.inputs, count, rows)
 
-def _work(shards: list[pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    for shard in shards:
-        yield from shard.filter(~shard["bad"] & shard["duplicate_of"].is_null()).iter_rows(named=True)
+    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult:
+        line = parts[0].line
+        pieces = [self._layout.part(line, part.part) for part in parts]
+        size = self._storage.compose(self._layout.result(name), pieces).size
+        rows = sum(part.rows or 0 for part in parts)
+        failed_rows = sum(part.failed_rows or 0 for part in parts)
+        return UnitResult(line, parts[0].digest, WHOLE, parts[0].etag, size, rows, failed_rows)
 
+    def _with_composed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with the results that were put together after it was set aside."""
+        import polars as pl
 
-def _valid(ledger: Ledger, row: dict[str, Any]) -> UnitResult | None:
-    """The unit's result, if it was made from the object that the plan has."""
-    found = ledger.results.get((row["line"], row["part"]))
-    if found is None or found.digest != row["digest"].hex():
-        return None
-    return found if row["parts"] == 1 or found.etag == row["etag"] else None
-
-
-def _put_together(
-    storage: Storage,
-    layout: OutputLayout,
-    plan: Plan,
-    shards: list[pl.DataFrame],
-    inputs: InputList,
-    parts: dict[int, list[tuple[dict[str, Any], UnitResult | UnitError | None]]],
-) -> dict[int, Outcome]:
-    """Composes the results of divided CSVs in storage; a CSV with a part that failed has failed."""
-    outcomes: dict[int, Outcome] = {}
-    whole: dict[int, list[UnitResult]] = {}
-    for line, pieces in parts.items():
-        failed = [found for _, found in pieces if isinstance(found, UnitError)]
-        if failed:
-            outcomes[line] = replace(failed[0], part=0)
-        else:
-            found = [result for _, result in pieces if isinstance(result, UnitResult)]
-            whole[line] = sorted(found, key=lambda result: result.part)
-    targets = {
-        row["line"]: layout.result(result_name(item.name, row["suffix"]))
-        for _, item, row in (listed(shards, inputs) if whole else ())
-        if row["line"] in whole
-    }
-    gone = whole.keys() - targets.keys()
-    if gone:
-        raise unaccounted(
-            f"{len(gone)} inputs are no longer in {inputs.location}; no manifest was written", gone, shards, inputs
+        if self._composed.is_empty():
+            return frame
+        made = self._composed.rename({"line": "first"})
+        first = pl.coalesce("duplicate_of", "line").alias("first")
+        joined = frame.with_columns(first).join(made, on="first", how="left", suffix="_made", maintain_order="left")
+        names = ("result_size", "rows", "failed_rows")
+        return joined.with_columns(pl.coalesce(name, f"{name}_made").alias(name) for name in names).drop(
+            "first", *(f"{name}_made" for name in names)
         )
 
-    def compose(line: int) -> UnitResult:
-        pieces = whole[line]
-        size = storage.compose(targets[line], [layout.part(line, piece.part) for piece in pieces]).size
-        rows = sum(piece.rows or 0 for piece in pieces)
-        failed_rows = sum(piece.failed_rows or 0 for piece in pieces)
-        return UnitResult(line, pieces[0].digest, WHOLE, pieces[0].etag, size, rows, failed_rows)
+    def _range(self, line: str) -> pl.Expr:
+        import polars as pl
 
-    with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
-        composed = list(pool.map(compose, whole))
-    append(storage, layout, composed, attempt=plan.attempt, name="composed")
-    return outcomes | {result.line: Result(result.size, result.rows, result.failed_rows) for result in composed}
+        return pl.col(line) // self._width
 
+    def close(self) -> None:
+        self._outcomes.close()
+        self._proof.close()
 
-def _prove(
-    storage: Storage,
-    layout: OutputLayout,
-    shards: list[pl.DataFrame],
-    inputs: InputList,
-    outcomes: dict[int, Outcome],
-) -> None:
-    """Every result that the ledger has stands in storage, as large as it was written."""
-    stored = _sizes(storage, layout.results)
-    lost = []
-    for row in _work(shards):
-        outcome = outcomes[row["line"]]
-        if isinstance(outcome, Result) and stored.get(row["result"]) != outcome.size:
-            lost.append(row["line"])
-    if lost:
-        others = f" and those of {len(lost) - 1} others" if len(lost) > 1 else ""
-        raise unaccounted(
-            f"the result of input line {min(lost)}{others} is not in {layout.results} as it was written; "
-            "no manifest was written. Run the service again to make it anew",
-            lost,
-            shards,
-            inputs,
-        )
+    def __enter__(self) -> Self:
+        return self
 
-
-def _sizes(storage: Storage, folder: Location) -> dict[bytes, int]:
-    return {result_digest(info.location.key[len(folder.key) :]): info.size for info in storage.list(folder)}
-
-
-def unaccounted(
-    message: str, lines: Collection[int], shards: list[pl.DataFrame], inputs: InputList
-) -> AccountingFailed:
-    """The error of the inputs of these lines. The first are named, as far as the input list still has them."""
-    import polars as pl
-
-    first = pl.concat(shards).filter(pl.col("part") == 0)
-    chosen = first.filter(pl.col("line").is_in(sorted(set(lines))[:FIRST_MISSING])).sort("line")
-    try:
-        names = {item.line: shown(item) for item, _ in shard_rows(chosen, inputs, shard_plan(0, chosen))}
-    except InputMissing:
-        # The list was taken away or rewritten; what is to be told is that inputs are missing.
-        names = {}
-    rows = tuple({"line": line, "source": names.get(line)} for line in chosen["line"])
-    return AccountingFailed(message, first.height, len(set(lines)), rows)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def shown(item: Input) -> str | None:
@@ -200,10 +257,15 @@ def shown(item: Input) -> str | None:
     return source if isinstance(source, str) and "?" not in source else None
 
 
-def listed(shards: list[pl.DataFrame], inputs: InputList) -> Iterator[tuple[int, Input, dict[str, Any]]]:
-    """Every input with the node that has its first row, and that row, in input order: the list is read once."""
+def _table(composed: list[UnitResult]) -> pl.DataFrame:
     import polars as pl
 
-    first = pl.concat(shards).filter(pl.col("part") == 0).sort("line")
-    for item, rows in shard_rows(first, inputs, shard_plan(0, first)):
-        yield rows[0]["node"], item, rows[0]
+    rows = [(one.line, one.size, one.rows, one.failed_rows) for one in composed]
+    schema = {"line": pl.UInt64, "result_size": pl.Int64, "rows": pl.Int64, "failed_rows": pl.Int64}
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def _outcome(row: dict[str, Any]) -> Outcome | None:
+    if row["code"] is not None:
+        return UnitError(row["line"], row["digest"].hex(), 0, row["code"], row["message"])
+    return None if row["bad"] else Result(row["result_size"], row["rows"], row["failed_rows"])

@@ -13,7 +13,7 @@ from batch_pipeline.layout import OutputLayout
 from batch_pipeline.output_folder import ServiceRecord
 from batch_pipeline.ownership import check_free
 from batch_pipeline.parameters import ServiceParameters
-from batch_pipeline.survey import survey
+from batch_pipeline.survey import list_digest, nothing_there
 
 if TYPE_CHECKING:
     from batch_pipeline.models.binding import Binding
@@ -53,9 +53,9 @@ def check(parameters: ServiceParameters, deployment: Deployment) -> CheckedServi
     checked = CheckedService(parameters, model, binding, mapping, spec, record)
     if record is None:
         if next(inputs.read(), None) is None:
-            survey(inputs)  # raises, with the reason
+            raise nothing_there(inputs)
     elif parameters.if_changed == "refuse":
-        output_folder.refuse_changes(layout, record, made_from(checked, survey(inputs).digest))
+        output_folder.refuse_changes(layout, record, made_from(checked, list_digest(inputs)))
     return checked
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch_pipeline.accounting import finished_units
+from batch_pipeline.continuing import finished_units
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.inputs import InputList
@@ -16,9 +16,10 @@ from batch_pipeline.ledger import LedgerWriter
 from batch_pipeline.locations import parse_location
 from batch_pipeline.node.job import NodeJob, Progress
 from batch_pipeline.node_records import NodeRecordWriter
+from batch_pipeline.pairing import paired
 from batch_pipeline.parameters import CsvOptions
 from batch_pipeline.plan import Plan, load_table
-from batch_pipeline.shard import Shard, progress_before, shard_rows, units_of
+from batch_pipeline.shard import Shard, none_of, progress_before, units_of, work_of
 
 if TYPE_CHECKING:
     from batch_pipeline.node_specs import NodeSpec
@@ -56,10 +57,11 @@ def run_share(
         else None
     )
     table = load_table(storage, layout.shard(shard.node))
-    done = finished_units(storage, layout, table) if plan.attempt > 1 else set()
+    done = finished_units(storage, layout, shard.node, table) if plan.attempt > 1 else none_of(table)
     share = plan.shards[shard.node]
-    pairs = shard_rows(table, _planned_inputs(plan, deployment), share)
-    units = (unit for unit in units_of(pairs, layout) if (unit.line, unit.part) not in done)
+    left = [work_of(table, done)]
+    pairs = paired(left, _planned_inputs(plan, deployment), offset=share.offset, line=share.first_line)
+    units = units_of(pairs, layout)
     base = progress_before(table, done)
 
     def so_far(current: Progress) -> Progress:

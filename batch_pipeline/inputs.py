@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import orjson
 
 from batch_pipeline.errors import AccessDenied, InputFailed, InputMissing, ObjectNotFound, PreconditionFailed
 from batch_pipeline.locations import Location, Source, source_name
 from batch_pipeline.manifest import BOM, content_identity, parse_line
+from batch_pipeline.manifest_columns import blocks, columns
 from batch_pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LISTED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,16 +60,31 @@ class InputList:
     def is_manifest(self) -> bool:
         return not self.location.is_folder
 
-    def read(self, *, offset: int = 0, line: int = 1) -> Iterator[Input]:
+    def read(self, *, offset: int = 0, line: int = 1, only: Iterable[int] | None = None) -> Iterator[Input]:
         """The inputs in order; a manifest from the byte `offset`, where line `line` begins.
 
+        `only`: the lines of a manifest that are wanted, in order; no other is looked at, and none after the last.
         Raises InputMissing where the location is not there or can't be read.
         """
-        try:
+        with self._said():
             if self.is_manifest:
-                yield from self._manifest(offset, line)
+                yield from self._manifest(offset, line, only)
             else:
                 yield from self._folder()
+
+    def columns(self) -> Iterator[pl.DataFrame]:
+        """All inputs as frames of a few MiB: the columns of manifest_columns.columns, and size and etag for a folder.
+
+        Raises InputMissing as `read` does.
+        """
+        with self._said():
+            yield from self._manifest_columns() if self.is_manifest else self._folder_columns()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Says what is wrong with the input list, where storage only says what is wrong with an object."""
+        try:
+            yield
         except ObjectNotFound:
             what = "manifest" if self.is_manifest else "bucket"
             raise InputMissing(f"input_path {self.location}: there is no such {what}") from None
@@ -91,12 +115,49 @@ class InputList:
                 etag=info.etag,
             )
 
-    def _manifest(self, offset: int, line: int) -> Iterator[Input]:
+    def _folder_columns(self) -> Iterator[pl.DataFrame]:
+        import polars as pl
+
+        items = self._folder()
+        while found := list(islice(items, LISTED_AT_ONCE)):
+            yield pl.DataFrame(
+                {
+                    "line": pl.Series([item.line for item in found], dtype=pl.UInt64),
+                    "offset": pl.Series([0] * len(found), dtype=pl.UInt64),
+                    "digest": pl.Series([item.digest for item in found], dtype=pl.Binary),
+                    "key": pl.Series([item.digest for item in found], dtype=pl.Binary),
+                    "name": pl.Series([item.name.encode("utf-8", "surrogatepass") for item in found], dtype=pl.Binary),
+                    "bad": pl.Series([False] * len(found), dtype=pl.Boolean),
+                    "content": pl.Series([item.content for item in found], dtype=pl.Binary),
+                    "size": pl.Series([item.size for item in found], dtype=pl.Int64),
+                    "etag": pl.Series([item.etag for item in found], dtype=pl.String),
+                }
+            )
+
+    def _manifest_columns(self) -> Iterator[pl.DataFrame]:
+        offset, line = 0, 1
+        with self.storage.open(self.location, if_match=self.etag) as stream:
+            for block in blocks(iter(stream)):
+                found = columns(block, offset=offset, line=line, allow_local=self.allow_local)
+                if not found.is_empty():
+                    yield found
+                offset += len(block)
+                line += block.count(b"\n")
+
+    def _manifest(self, offset: int, line: int, only: Iterable[int] | None) -> Iterator[Input]:
+        wanted = iter(only) if only is not None else None
+        following = next(wanted, None) if wanted is not None else line
+        if following is None:
+            return
         with self.storage.open(self.location, start=offset, if_match=self.etag) as stream:
             for text in _lines(iter(stream)):
-                stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
-                if stripped:
-                    yield self._input(line, offset, stripped)
+                if following is None:
+                    return
+                if line >= following:
+                    stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
+                    if stripped:
+                        yield self._input(line, offset, stripped)
+                    following = next(wanted, None) if wanted is not None else following
                 offset += len(text)
                 line += 1
 

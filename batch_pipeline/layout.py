@@ -57,6 +57,11 @@ class OutputLayout:
         """The table of the input list: lines and digests."""
         return self.records.child("plan/inputs.parquet")
 
+    @property
+    def marks(self) -> Location:
+        """Where some lines of the manifest begin, as it was read last: a renewed share link may be longer."""
+        return self.records.child("plan/marks.parquet")
+
     def shard(self, node: int) -> Location:
         return self.records.child(f"plan/shard-{node}.parquet")
 

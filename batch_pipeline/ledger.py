@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from itertools import islice
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,10 +18,16 @@ from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node.job import Progress, UnitError, UnitResult
 from batch_pipeline.storage import Storage
 
+if TYPE_CHECKING:
+    import polars as pl
+
 FLUSH_SECONDS = 2.0
 FLUSH_RECORDS = 1000
 WHOLE = -1
 """The part number of a divided CSV that has been put together."""
+COMPOSED = "composed"
+"""What stands in the place of the node in the names of their records."""
+READ_AT_ONCE = 32
 
 Outcome = UnitResult | UnitError
 
@@ -105,41 +114,40 @@ def encode(outcome: Outcome) -> bytes:
     return orjson.dumps(record) + b"\n"
 
 
-def decode(line: bytes) -> Outcome:
-    record = orjson.loads(line)
-    error = record.pop("error", None)
-    return UnitError(**record, **error) if error else UnitResult(**record)
-
-
-@dataclass
-class Ledger:
-    """The outcomes of all attempts, folded: a result, once there, stays; of errors the last attempt's counts."""
-
-    results: dict[tuple[int, int], UnitResult] = field(default_factory=dict)
-    errors: dict[tuple[int, int], UnitError] = field(default_factory=dict)
-
-    def add(self, outcome: Outcome) -> None:
-        unit = (outcome.line, outcome.part)
-        if isinstance(outcome, UnitResult):
-            self.results[unit] = outcome
-            self.errors.pop(unit, None)
-        else:
-            self.errors[unit] = outcome
-            self.results.pop(unit, None)
-
-
-def append(storage: Storage, layout: OutputLayout, outcomes: Iterable[Outcome], *, attempt: int, name: str) -> None:
-    """Adds records from outside a node (a divided CSV put together)."""
+def append_composed(storage: Storage, layout: OutputLayout, outcomes: Iterable[Outcome], *, attempt: int) -> None:
+    """Adds the records of divided CSVs that have been put together."""
     lines = [encode(outcome) for outcome in outcomes]
     if lines:
-        object_name = f"{attempt:04d}-{name}-{uuid.uuid4().hex[:8]}-000000.jsonl"
+        object_name = f"{attempt:04d}-{COMPOSED}-{uuid.uuid4().hex[:8]}-000000.jsonl"
         storage.write(layout.ledger.child(object_name), b"".join(lines))
 
 
-def fold(storage: Storage, layout: OutputLayout) -> Ledger:
-    """Reads the whole ledger, oldest attempt first (their names sort so)."""
-    ledger = Ledger()
-    for info in storage.list(layout.ledger):
-        for line in storage.read(info.location).splitlines():
-            ledger.add(decode(line))
-    return ledger
+def recorded(storage: Storage, layout: OutputLayout, node: int | None = None) -> Iterator[pl.DataFrame]:
+    """All outcomes, oldest attempt first (their names sort so), many at a time: of a unit the last one counts.
+
+    Columns line, part, its_digest, its_etag, result_size, rows, failed_rows, and code and message of an error.
+    `node`: only what that node wrote down, and the divided CSVs that have been put together.
+    """
+    names = (info.location for info in storage.list(layout.ledger) if node is None or _is_of(info.location.name, node))
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        while batch := list(islice(names, READ_AT_ONCE)):
+            yield _table(b"".join(pool.map(storage.read, batch)))
+
+
+def _is_of(name: str, node: int) -> bool:
+    return name.split("-")[1] in (str(node), COMPOSED)
+
+
+def _table(lines: bytes) -> pl.DataFrame:
+    import polars as pl
+
+    text, number = pl.String, pl.Int64
+    schema: dict[str, Any] = {"line": pl.UInt64, "part": number, "digest": text, "etag": text, "size": number}
+    schema |= {"rows": number, "failed_rows": number, "error": pl.Struct({"code": text, "message": text})}
+    return (
+        pl.read_ndjson(lines, schema=schema)
+        .unnest("error")
+        .rename({"etag": "its_etag", "size": "result_size"})
+        .with_columns(its_digest=pl.col("digest").str.decode("hex"))
+        .drop("digest")
+    )

@@ -20,6 +20,7 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
 
 
@@ -180,7 +181,7 @@ def _local(text: str, rest: str, allow_local: bool, what: str) -> Location:
 
 
 def _address(text: str, what: str) -> Source:
-    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in text):
+    if _BLANK.search(text):
         raise _invalid(text, what, "has a blank or control character in it; percent-encode it")
     try:
         parts = urlsplit(text)

@@ -62,7 +62,7 @@ def content_identity(line: bytes, parsed: ManifestLine) -> bytes:
         return line
     record = orjson.loads(line)
     key = _source_key(record)
-    return orjson.dumps({**record, key: parsed.source.identity}, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps({**record, key: parsed.identity.decode()}, option=orjson.OPT_SORT_KEYS)
 
 
 def result_line(token: bytes, result: Location) -> bytes:

@@ -12,7 +12,7 @@ import orjson
 from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, ServiceChanged, ServiceMadeOver
 from batch_pipeline.layout import OutputLayout, result_digest
 from batch_pipeline.locations import Location
-from batch_pipeline.plan import load_table
+from batch_pipeline.plan import stored_tables
 from batch_pipeline.storage import Storage
 
 
@@ -123,17 +123,29 @@ def own_objects(storage: Storage, layout: OutputLayout, record: ServiceRecord) -
     for node in range(int(record.made_from["node_count"])):
         yield layout.result_manifest(node)
         yield layout.error_manifest(node)
-    try:
-        ours = set(load_table(storage, layout.inputs)["result"])
-    except ObjectNotFound:
-        ours = set()
-    for info in storage.list(layout.results) if ours else ():
-        if result_digest(info.location.key[len(layout.results.key) :]) in ours:
-            yield info.location
+    yield from _own_results(storage, layout)
     for info in storage.list(layout.records):
         if info.location not in (layout.service, layout.lock, layout.inputs):
             yield info.location
     yield layout.inputs
+
+
+def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
+    """The objects that have a result's name by the input list, of which 16 bytes a line are held."""
+    import numpy as np
+
+    try:
+        with stored_tables(storage, layout.inputs) as tables:
+            ours = np.concatenate([np.array(table["result"].to_list(), "S16") for table in tables.read(["result"])])
+    except ObjectNotFound:
+        return
+    ours.sort()
+    for info in storage.list(layout.results):
+        # An array of bytes has no zeros at their ends.
+        digest = result_digest(info.location.key[len(layout.results.key) :]).rstrip(b"\0")
+        place = int(ours.searchsorted(digest))
+        if place < len(ours) and ours[place] == digest:
+            yield info.location
 
 
 def empty(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> int:

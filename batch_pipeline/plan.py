@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
@@ -23,6 +25,7 @@ class ShardPlan:
 
     node: int
     first_line: int
+    """A line at or shortly before the first of the share, of which it is known where it begins."""
     last_line: int
     offset: int
     """The byte of the manifest where `first_line` begins; 0 for a folder."""
@@ -79,13 +82,82 @@ def load_table(storage: Storage, location: Location) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(storage.read(location)))
 
 
-def renew_offsets(storage: Storage, layout: OutputLayout, found: pl.DataFrame) -> None:
-    """Keeps the first attempt's table, but for where each manifest line begins: a renewed share link may be longer.
+def save_tables(storage: Storage, location: Location, tables: Iterable[pl.DataFrame]) -> None:
+    """Writes the rows of many frames as one Parquet object, each frame a row group: never all in memory."""
+    with TableFile() as file:
+        for table in tables:
+            file.add(table)
+        file.save(storage, location)
 
-    An attempt that ended before it had written its table did nothing else either.
-    """
-    try:
-        kept = load_table(storage, layout.inputs)
-    except ObjectNotFound:
-        kept = found
-    save_table(storage, layout.inputs, kept.with_columns(offset=found["offset"]))
+
+@contextmanager
+def stored_tables(storage: Storage, location: Location) -> Iterator[TableGroups]:
+    """A Parquet object, to be read row group by row group as often as need be: it is fetched once, to the disk."""
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryFile(prefix="batch-pipeline-") as local:
+        with storage.open(location) as stream:
+            for chunk in stream:
+                local.write(chunk)
+        local.seek(0)
+        with pq.ParquetFile(local) as file:
+            yield TableGroups(file)
+
+
+class TableGroups:
+    """The row groups of a Parquet file."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    @property
+    def rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def read(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        import polars as pl
+
+        for group in range(self._file.num_row_groups):
+            frame = pl.from_arrow(self._file.read_row_group(group, columns))
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+        if not self._file.num_row_groups:
+            frame = pl.from_arrow(self._file.schema_arrow.empty_table())
+            assert isinstance(frame, pl.DataFrame)
+            yield frame.select(columns) if columns else frame
+
+
+class TableFile:
+    """A Parquet file in the making on the local disk; a context manager. Each frame added is a row group."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="batch-pipeline-")  # noqa: SIM115
+        self._writer: Any = None
+
+    def add(self, table: pl.DataFrame) -> None:
+        import polars as pl
+        import pyarrow.parquet as pq
+
+        rows = table.to_arrow()
+        if self._writer is None:
+            # Digests are as long however they are packed, and each is another.
+            packed = [name for name, kind in table.schema.items() if kind != pl.Binary]
+            compression = {name: "zstd" if name in packed else "none" for name in table.columns}
+            self._writer = pq.ParquetWriter(self._file, rows.schema, compression=compression, use_dictionary=packed)
+        if rows.num_rows:
+            self._writer.write_table(rows)
+
+    def save(self, storage: Storage, location: Location) -> None:
+        self._writer.close()
+        self._file.seek(0)
+        with storage.open_writer(location) as target:
+            while chunk := self._file.read(8 * 1024 * 1024):
+                target.write(chunk)
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()

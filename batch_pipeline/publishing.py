@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import orjson
 
-from batch_pipeline.accounting import Outcome, listed, outcomes_of, shown, unaccounted
+from batch_pipeline.accounting import Account, shown
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_name
 from batch_pipeline.locations import Location
@@ -21,7 +21,7 @@ from batch_pipeline.models.schema import Schema
 from batch_pipeline.node.job import UnitError
 from batch_pipeline.node_records import load_node_records
 from batch_pipeline.parameters import ServiceParameters
-from batch_pipeline.plan import Plan, load_plan, load_table
+from batch_pipeline.plan import Plan, load_plan
 from batch_pipeline.review.examples import MOST as MOST_EXAMPLES
 from batch_pipeline.review.examples import examples
 from batch_pipeline.review.report import review
@@ -46,28 +46,21 @@ def publish(
     """
     storage = inputs.storage
     plan = load_plan(storage, layout)
-    shards = [load_table(storage, layout.shard(shard.node)) for shard in plan.shards]
-    outcomes = outcomes_of(storage, layout, plan, shards, replace(inputs, etag=plan.input_etag))
-    check_owner()
-    with tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder:
-        drafts = _Drafts(Path(folder), layout, plan, chosen_lines(shards, outcomes))
-        for node, item, row in listed(shards, replace(inputs, etag=plan.input_etag)):
-            drafts.add(node, item, row, outcomes)
+    with (
+        Account(storage, layout, plan, replace(inputs, etag=plan.input_etag)) as account,
+        tempfile.TemporaryDirectory(prefix="batch-pipeline-") as folder,
+    ):
+        check_owner()
+        drafts = _Drafts(Path(folder), layout, plan, chosen_lines(account.frames()))
+        for node, item, row in account.listed():
+            drafts.add(node, item, row)
         drafts.close()
         summary = drafts.summary(plan, parameters)
         if summary.inputs != plan.inputs:
-            there = {row["line"] for _, _, row in listed(shards, replace(inputs, etag=plan.input_etag))}
-            gone = {line for shard in shards for line in shard["line"]} - there
-            raise unaccounted(
-                f"{plan.inputs - summary.inputs} of {plan.inputs} inputs are no longer in {inputs.location}; "
-                "no manifest was written. Put them back, or run the service again with --overwrite",
-                gone,
-                shards,
-                inputs,
-            )
+            raise account.gone(plan.inputs - summary.inputs)
         records = load_node_records(storage, layout)
         reviewed = review(
-            storage, shards, outcomes, drafts.chosen(), records, join_input=plan.join_input, response=response
+            storage, account.frames(), drafts.chosen(), records, join_input=plan.join_input, response=response
         )
         check_owner()
         drafts.upload(storage)
@@ -104,12 +97,12 @@ class _Drafts:
     def _draft(self, path: Path) -> IO[bytes]:
         return self._stack.enter_context(path.open("w+b"))
 
-    def add(self, node: int, item: Input, row: dict[str, Any], outcomes: dict[int, Outcome]) -> None:
+    def add(self, node: int, item: Input, row: dict[str, Any]) -> None:
         if item.error is not None:
             line = error_line(item.token, item.error.code, item.error.message, line=item.line)
             self._fail(node, item, line, item.error.code, item.error.message)
             return
-        outcome = outcomes[row["duplicate_of"] or row["line"]]
+        outcome = row["outcome"]
         if isinstance(outcome, UnitError):
             self._fail(node, item, error_line(item.token, outcome.code, outcome.message), outcome.code, outcome.message)
             return

@@ -23,15 +23,13 @@ from batch_pipeline.ownership import Heartbeat, Owner, check_free
 from batch_pipeline.ownership import claim as claim_folder
 from batch_pipeline.ownership import release as release_folder
 from batch_pipeline.parameters import EnvReference, ServiceParameters
-from batch_pipeline.plan import Plan, load_plan, renew_offsets, save_plan, save_table
+from batch_pipeline.plan import Plan, load_plan, save_plan, save_table, save_tables
 from batch_pipeline.planning import divide_over_nodes
 from batch_pipeline.shard import Shard
 from batch_pipeline.summary import Summary, is_finished, load_summary, progress_of
-from batch_pipeline.survey import survey
+from batch_pipeline.survey import Survey
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from batch_pipeline.models.schema import Schema
 
 __all__ = [
@@ -106,28 +104,30 @@ def ingest(
 def _ingest(checked: CheckedService, deployment: Deployment, owner: Owner) -> InputReport:
     parameters, storage = checked.parameters, deployment.storage
     layout = OutputLayout(parameters.output)
-    found = survey(input_list(parameters, deployment))
-    made = made_from(checked, found.digest)
-    record = output_folder.inspect(storage, layout, parameters.full_name)
-    if record is not None and record.made_from != made:
-        if parameters.if_changed == "refuse":
-            output_folder.refuse_changes(layout, record, made)
-        output_folder.empty(storage, layout, record)
-        record = None
-    if record is not None and is_finished(storage, layout, parameters):
-        return _input_report(found.table, record, finished=True)
-    attempt = record.attempt + 1 if record else 1
-    if record is None:
-        # The record comes first: whatever follows it belongs to this service.
-        record = ServiceRecord(parameters.full_name, made, attempt, owner.run_id)
-        output_folder.save_record(storage, layout, record)
-        save_table(storage, layout.inputs, found.table)
-    else:
-        record = replace(record, attempt=attempt)
-        publishing.unpublish(storage, layout, parameters.node_count)
-        output_folder.save_record(storage, layout, record)
-        renew_offsets(storage, layout, found.table)
-    return _input_report(found.table, record, finished=False)
+    with Survey(input_list(parameters, deployment)) as found:
+        made = made_from(checked, found.digest)
+        record = output_folder.inspect(storage, layout, parameters.full_name)
+        if record is not None and record.made_from != made:
+            if parameters.if_changed == "refuse":
+                output_folder.refuse_changes(layout, record, made)
+            output_folder.empty(storage, layout, record)
+            record = None
+        if record is not None and is_finished(storage, layout, parameters):
+            return _input_report(found, record, finished=True)
+        attempt = record.attempt + 1 if record else 1
+        if record is None:
+            # The record comes first: whatever follows it belongs to this service.
+            record = ServiceRecord(parameters.full_name, made, attempt, owner.run_id)
+            output_folder.save_record(storage, layout, record)
+        else:
+            record = replace(record, attempt=attempt)
+            publishing.unpublish(storage, layout, parameters.node_count)
+            output_folder.save_record(storage, layout, record)
+        if not storage.exists(layout.inputs):
+            # Also where an attempt ended before it had written its table: it did nothing else either.
+            save_tables(storage, layout.inputs, found.tables())
+        save_table(storage, layout.marks, found.marks)
+        return _input_report(found, record, finished=False)
 
 
 def map_columns(parameters: ServiceParameters, deployment: Deployment) -> MappingReport:
@@ -339,14 +339,7 @@ def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterat
         yield heartbeat
 
 
-def _input_report(table: pl.DataFrame, record: ServiceRecord, *, finished: bool) -> InputReport:
-    known = table["size"].null_count() == 0
+def _input_report(found: Survey, record: ServiceRecord, *, finished: bool) -> InputReport:
     return InputReport(
-        inputs=table.height,
-        bad_lines=int(table["bad"].sum()),
-        repeated=table.height - table["duplicate_of"].null_count(),
-        size=int(table["size"].sum()) if known else None,
-        attempt=record.attempt,
-        finished=finished,
-        made_from=record.fingerprint,
+        found.inputs, found.bad_lines, found.repeated, found.size, record.attempt, finished, record.fingerprint
     )

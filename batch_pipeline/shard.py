@@ -1,16 +1,16 @@
-"""One node's share of the plan: its range of the input list, and its inputs, read from that list again."""
+"""One node's share of the plan: how much it is, and the units of work in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from batch_pipeline.errors import InputMissing
-from batch_pipeline.inputs import Input, InputList
+from batch_pipeline.inputs import Input
 from batch_pipeline.layout import OutputLayout, result_name
 from batch_pipeline.locations import Location
 from batch_pipeline.node.job import Progress, Unit
+from batch_pipeline.pairing import Rows
 from batch_pipeline.plan import ShardPlan
 
 if TYPE_CHECKING:
@@ -37,48 +37,51 @@ class Shard:
     """The fingerprint of the plan that it is of."""
 
 
-def shard_plan(node: int, shard: pl.DataFrame) -> ShardPlan:
-    """The range and the amount of one node's rows of a divided table."""
-    if not shard.height:
-        return ShardPlan(node, 0, 0, 0, 0, 0, 0)
-    listed = shard.filter(shard["part"] == 0)
-    work = shard.filter(~shard["bad"] & shard["duplicate_of"].is_null())
-    size = sum(
-        (end if end is not None else size or 0) - start
-        for size, start, end in work.select("size", "start", "end").iter_rows()
-    )
-    first = shard.row(0, named=True)
-    return ShardPlan(node, first["line"], shard["line"][-1], first["offset"], work.height, listed.height, size)
+class Share:
+    """What one node's rows of the divided tables come to, table by table."""
 
+    def __init__(self) -> None:
+        self._first = self._last = self._units = self._inputs = self._size = 0
 
-def shard_rows(shard: pl.DataFrame, inputs: InputList, plan: ShardPlan) -> Iterator[tuple[Input, list[dict[str, Any]]]]:
-    """Each input of a shard, read from the input list again, with its rows of the shard's table.
+    def add(self, rows: pl.DataFrame) -> None:
+        import polars as pl
 
-    An object added to the folder meanwhile is passed over; one removed from it does not come.
-    """
-    lines = shard["line"]
-    wanted = lines if inputs.is_manifest else shard["digest"]
-    places = {key: place for place, key in reversed(list(enumerate(wanted)))}
-    for item in inputs.read(offset=plan.offset, line=plan.first_line) if places else ():
-        if inputs.is_manifest and item.line > plan.last_line:
+        if rows.is_empty():
             return
-        place = places.pop(item.line if inputs.is_manifest else item.digest, None)
-        if place is not None:
-            rows = [shard.row(place, named=True)]
-            while place + len(rows) < shard.height and lines[place + len(rows)] == rows[0]["line"]:
-                rows.append(shard.row(place + len(rows), named=True))
-            if rows[0]["digest"] != item.digest:
-                raise InputMissing(f"input_path {inputs.location} was rewritten after it was read; run again")
-            yield item, rows
-        if not places:
-            return
+        work = rows.filter(~pl.col("bad") & pl.col("duplicate_of").is_null())
+        bytes_of = pl.coalesce("end", "size", pl.lit(0)) - pl.col("start")
+        self._first = self._first or rows["line"][0]
+        self._last = rows["line"][-1]
+        self._units += work.height
+        self._inputs += int((rows["part"] == 0).sum())
+        self._size += int(work.select(bytes_of.sum()).item())
+
+    def plan(self, node: int, marks: pl.DataFrame) -> ShardPlan:
+        """The share in numbers. `marks`: where some lines of the manifest begin."""
+        before = marks.filter(marks["line"] <= self._first)
+        first, offset = before.row(-1) if before.height else (0, 0)
+        return ShardPlan(node, first, self._last, offset, self._units, self._inputs, self._size)
 
 
-def units_of(pairs: Iterable[tuple[Input, list[dict[str, Any]]]], layout: OutputLayout) -> Iterator[Unit]:
-    """The units of work of a shard: not its bad lines, and a repeated source once."""
+def none_of(shard: pl.DataFrame) -> pl.Series:
+    """Of a shard's units none, as finished_units would say it."""
+    import polars as pl
+
+    return pl.repeat(value=False, n=shard.height, dtype=pl.Boolean, eager=True)
+
+
+def work_of(shard: pl.DataFrame, done: pl.Series) -> pl.DataFrame:
+    """The units that are left to do: a bad line or a repeated source is none."""
+    import polars as pl
+
+    return shard.filter(~pl.col("bad") & pl.col("duplicate_of").is_null() & ~done)
+
+
+def units_of(pairs: Iterable[tuple[Input, Rows]], layout: OutputLayout) -> Iterator[Unit]:
+    """The units of work of inputs and their rows."""
     for item, rows in pairs:
         for row in rows:
-            if item.source is None or row["duplicate_of"] is not None:
+            if item.source is None:
                 continue
             whole = layout.result(result_name(item.name, row["suffix"]))
             yield Unit(
@@ -96,9 +99,11 @@ def units_of(pairs: Iterable[tuple[Input, list[dict[str, Any]]]], layout: Output
             )
 
 
-def progress_before(shard: pl.DataFrame, done: set[tuple[int, int]]) -> Progress:
+def progress_before(shard: pl.DataFrame, done: pl.Series) -> Progress:
     """How far a node is before it starts: bad lines and repeated sources are no work, and earlier attempts did some."""
-    listed = shard.filter(shard["part"] == 0)
+    import polars as pl
+
+    listed = shard.with_columns(done=done).filter(pl.col("part") == 0)
     bad = int(listed["bad"].sum())
     repeated = listed.height - listed["duplicate_of"].null_count()
-    return Progress(done=bad + repeated + sum(part == 0 for _, part in done), failed=bad, units=listed.height)
+    return Progress(done=bad + repeated + int(listed["done"].sum()), failed=bad, units=listed.height)

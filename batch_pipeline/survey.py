@@ -1,116 +1,137 @@
-"""One pass over the input list: who is in it, under which name each result will stand, and a digest of it all."""
+"""One pass over the input list: who is in it, under which name each result will stand, and a digest of it all.
+
+Memory stays flat: the list is set aside on the local disk, and of each line one byte is kept, of each repeated one 16.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import orjson
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Self
 
 from batch_pipeline.errors import InputMissing
-from batch_pipeline.inputs import Input, InputList
-from batch_pipeline.layout import result_digest, result_name
-from batch_pipeline.locations import Location, ShareLink
+from batch_pipeline.inputs import InputList
+from batch_pipeline.layout import RESULT_SUFFIX
+from batch_pipeline.naming import Names
+from batch_pipeline.spill import Spill
 
 if TYPE_CHECKING:
     import polars as pl
 
+MARK_LINES = 1000
+"""About so many lines are between two whose places in the manifest are written down."""
 
-@dataclass(frozen=True)
+CSV_ENDINGS = [b"." + bytes(letters) for letters in product(b"cC", b"sS", b"vV")]
+
+
 class Survey:
-    """What one pass over the input list found. `table` has one row an input, in order:
+    """What one pass over the input list found. A context manager: what it holds on the disk is gone after the block.
 
-    line, offset, digest (SHA-256 of the source), size and etag (None where unknown), duplicate_of (the line that
-    lists the same source first), suffix (put into the result's name where another has it), result (digest of the
-    result's name), bad (the line names no input), csv (its name ends in .csv).
+    `digest` is the SHA-256 of the input list: what the service was made from. `size` is known for a folder alone.
     """
 
-    table: pl.DataFrame
-    digest: str
-    """SHA-256 of the input list: what the service was made from."""
+    def __init__(self, inputs: InputList) -> None:
+        """Reads the whole input list once. Raises InputMissing where there is no input at all."""
+        self._sized = not inputs.is_manifest
+        self._spill = Spill()
+        self._names = Names()
+        self._blocks = 0
+        self._marks: list[pl.DataFrame] = []
+        self.inputs = self.bad_lines = self.repeated = 0
+        self.size: int | None = 0 if self._sized else None
+        try:
+            self.digest = self._read(inputs)
+            self.repeated = self._names.settle(self._spilled)
+        except BaseException:
+            self._close()
+            raise
+
+    def _read(self, inputs: InputList) -> str:
+        content = hashlib.sha256()
+        for frame in inputs.columns():
+            _add(content, frame)
+            self._take(frame.drop("content"))
+        if not self.inputs:
+            raise nothing_there(inputs)
+        return content.hexdigest()
+
+    def _take(self, frame: pl.DataFrame) -> None:
+        import polars as pl
+
+        names = frame["name"].to_list()
+        suffix = RESULT_SUFFIX.encode()
+        results = [hashlib.sha256(name + suffix).digest()[:16] for name in names]
+        frame = frame.with_columns(result=pl.Series(results, dtype=pl.Binary))
+        self._names.add(frame)
+        self._spill.add(frame, pl.lit(self._blocks))
+        self._spill.seal()
+        self._marks.append(frame.select("line", "offset").gather_every(MARK_LINES))
+        self._blocks += 1
+        self.inputs += frame.height
+        self.bad_lines += int(frame["bad"].sum())
+        if self.size is not None:
+            self.size += int(frame["size"].sum())
+
+    def _spilled(self) -> Iterator[pl.DataFrame]:
+        for block in range(self._blocks):
+            frame = self._spill.read(block)
+            assert frame is not None
+            yield frame
 
     @property
-    def inputs(self) -> int:
-        return self.table.height
+    def marks(self) -> pl.DataFrame:
+        """Where some lines of the manifest begin, in bytes: columns line and offset."""
+        import polars as pl
+
+        return pl.concat(self._marks)
+
+    def tables(self) -> Iterator[pl.DataFrame]:
+        """One row an input, in order, some 100,000 at a time:
+
+        line, digest (SHA-256 of the source), size and etag (None where unknown), duplicate_of (the line that lists
+        the same source first), suffix (put into the result's name where another has it), result (digest of the
+        result's name), bad (the line names no input), csv (its name ends in .csv).
+        """
+        import polars as pl
+
+        unknown = {"size": pl.lit(None, pl.Int64), "etag": pl.lit(None, pl.String)}
+        csv = pl.col("name").bin.slice(-4).is_in(CSV_ENDINGS)
+        for frame in self._spilled():
+            yield (
+                self._names.named(frame)
+                .with_columns(csv=csv, **({} if self._sized else unknown))
+                .select("line", "digest", "size", "etag", "duplicate_of", "suffix", "result", "bad", "csv")
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._names.close()
+        self._spill.close()
 
 
-def survey(inputs: InputList) -> Survey:
-    """Reads the whole input list once. Raises InputMissing where there is no input at all."""
-    import polars as pl
-
-    lines, offsets = array("Q"), array("Q")
-    digests: list[bytes] = []
-    sizes: list[int | None] = []
-    etags: list[str | None] = []
-    duplicates: list[int | None] = []
-    suffixes: list[str] = []
-    results: list[bytes] = []
-    bad, csv = array("b"), array("b")
+def list_digest(inputs: InputList) -> str:
+    """The digest alone. Raises InputMissing where there is no input at all."""
     content = hashlib.sha256()
-    names = _Names()
-    for item in inputs.read():
-        content.update(b"%d\0%d\0%s" % (item.line, len(item.content), item.content))
-        suffix, duplicate_of, result = names.take(item)
-        lines.append(item.line)
-        offsets.append(item.offset)
-        digests.append(item.digest)
-        sizes.append(item.size)
-        etags.append(item.etag)
-        duplicates.append(duplicate_of)
-        suffixes.append(suffix)
-        results.append(result)
-        bad.append(item.error is not None)
-        csv.append(item.name.lower().endswith(".csv"))
-    if not lines:
-        what = "lists no input" if inputs.is_manifest else "holds no object"
-        raise InputMissing(f"input_path {inputs.location} {what}; there is nothing to infer on")
-    table = pl.DataFrame(
-        {
-            "line": pl.Series(lines, dtype=pl.UInt64),
-            "offset": pl.Series(offsets, dtype=pl.UInt64),
-            "digest": pl.Series(digests, dtype=pl.Binary),
-            "size": pl.Series(sizes, dtype=pl.Int64),
-            "etag": pl.Series(etags, dtype=pl.String),
-            "duplicate_of": pl.Series(duplicates, dtype=pl.UInt64),
-            "suffix": pl.Series(suffixes, dtype=pl.String),
-            "result": pl.Series(results, dtype=pl.Binary),
-            "bad": pl.Series(bad, dtype=pl.Int8).cast(pl.Boolean),
-            "csv": pl.Series(csv, dtype=pl.Int8).cast(pl.Boolean),
-        }
-    )
-    return Survey(table, content.hexdigest())
+    found = False
+    for frame in inputs.columns():
+        _add(content, frame)
+        found = True
+    if not found:
+        raise nothing_there(inputs)
+    return content.hexdigest()
 
 
-class _Names:
-    """Gives each source its result's name, so that two different sources never share one."""
-
-    def __init__(self) -> None:
-        self._first: dict[bytes, tuple[int, str, bytes]] = {}
-        self._taken: set[bytes] = set()
-
-    def take(self, item: Input) -> tuple[str, int | None, bytes]:
-        """The suffix, the line of the same source's first mention, and the result's digest."""
-        if item.error is not None:
-            return "", None, b""
-        key = item.digest if item.source is None or isinstance(item.source, Location) else _url_digest(item.source)
-        known = self._first.get(key)
-        if known is not None:
-            line, suffix, result = known
-            return suffix, line, result
-        suffix = ""
-        result = result_digest(result_name(item.name, suffix))
-        length = 8
-        while result in self._taken:
-            suffix = "-" + hashlib.sha256(orjson.loads(item.token).encode()).hexdigest()[:length]
-            result = result_digest(result_name(item.name, suffix))
-            length += 8
-        self._taken.add(result)
-        self._first[key] = (item.line, suffix, result)
-        return suffix, None, result
+def nothing_there(inputs: InputList) -> InputMissing:
+    what = "lists no input" if inputs.is_manifest else "holds no object"
+    return InputMissing(f"input_path {inputs.location} {what}; there is nothing to infer on")
 
 
-def _url_digest(link: ShareLink) -> bytes:
-    """Two links to one object are two sources, which may have two outcomes."""
-    return hashlib.sha256(link.url.encode()).digest()
+def _add(content: hashlib._Hash, frame: pl.DataFrame) -> None:
+    pairs = zip(frame["line"].to_list(), frame["content"].to_list(), strict=True)
+    content.update(b"".join([b"%d\0%d\0%s" % (line, len(text), text) for line, text in pairs]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import pytest
 
 from batch_pipeline import service
@@ -221,6 +222,35 @@ def attempts(place: Place) -> list[str]:
     return sorted(path.name[:4] for path in (place.output / "_batch/ledger").iterdir() if "composed" not in path.name)
 
 
+@pytest.mark.parametrize("is_manifest", [False, True])
+def test_a_list_of_many_ranges_comes_to_the_same(tmp_path, monkeypatch, is_manifest):
+    def manifests() -> dict[str, list[dict[str, object]]]:
+        (tmp_path / "at").mkdir()
+        place = Place.at(tmp_path / "at")
+        sources = [place.put(f"{number:02}/x.csv", rows(3, number)) for number in range(20)]
+        sources.insert(7, place.put("big.csv", rows(1500)))
+        sources[3:3] = [place.put("00/notes.txt", "no rows"), f"file://{place.root}/in/none.csv"]
+        listing = place.manifest(*sources, sources[9], {"no": 1}, sources[0], sources[9], *sources[3:5])
+        changes = {"input_path": listing} if is_manifest else {}
+        first = place.run(node_count=3, error_threshold=0, **changes)
+        assert (first.state, first.rows) == ("failed", 1500 * (3 if is_manifest else 1) + 3 * (20 + is_manifest))
+        (place.output / "infer-result/big.csv_result.txt").unlink()
+        again = place.run("second", node_count=3, error_threshold=0.5, **changes)
+        assert (again.inputs, again.failed, again.rows) == (first.inputs, first.failed, first.rows)
+        found = {path.name: place.lines(path.name) for path in sorted(place.output.glob("*.manifest"))}
+        shutil.rmtree(place.root)
+        return found
+
+    whole = manifests()
+    monkeypatch.setattr("batch_pipeline.spill.PART_ROWS", 4)
+    monkeypatch.setattr("batch_pipeline.manifest_columns.BLOCK_BYTES", 200)
+    monkeypatch.setattr("batch_pipeline.inputs.LISTED_AT_ONCE", 5)
+    monkeypatch.setattr("batch_pipeline.proof.LISTED_AT_ONCE", 3)
+    monkeypatch.setattr("batch_pipeline.ledger.READ_AT_ONCE", 1)
+    assert manifests() == whole
+    assert sum(map(len, whole.values())) == (29 if is_manifest else 22)
+
+
 def test_a_finished_service_ends_at_once(place):
     place.put("a.csv")
     place.run()
@@ -292,6 +322,27 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     assert service.publish(parameters, place.deployment, again).rows == 3003
 
 
+def test_what_is_lost_before_the_end_is_named(place):
+    for name in "abcd":
+        place.put(f"{name}.csv")
+    parameters, owner = place.parameters(node_count=2), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    for shard in service.plan(parameters, place.deployment, owner):
+        service.infer(shard, place.deployment, owner)
+    (place.root / "in/b.csv").unlink()
+    place.put("0.csv")
+    with pytest.raises(AccountingFailed, match="1 of 4 inputs are no longer in") as error:
+        service.publish(parameters, place.deployment, owner)
+    assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": None},))
+    for name in "bd":
+        (place.output / f"infer-result/{name}.csv_result.txt").unlink()
+    with pytest.raises(AccountingFailed, match="the result of input line 2 and those of 1 others is not in") as error:
+        service.publish(parameters, place.deployment, owner)
+    last = {"line": 4, "source": f"file://{place.root}/in/d.csv"}
+    assert (error.value.missing, error.value.first) == (2, ({"line": 2, "source": None}, last))
+    assert not list(place.output.glob("*.manifest"))
+
+
 def test_a_node_computes_on_no_more_threads_than_its_spec_has_cpus():
     one, many = NodeSpec("one", "", 1, 1), NodeSpec("many", "", 512, 1)
     cores = service.threads_of(many)
@@ -308,6 +359,21 @@ def test_an_attempt_that_ended_before_its_table_was_written_is_run_again(place):
     assert place.run("second").state == "finished"
 
 
+def test_an_attempt_of_an_earlier_version_is_continued(place):
+    """Its tables had a column more, and no marks stood beside them."""
+    listing = place.manifest(
+        *(place.put(f"{number}/x.csv", rows(3)) for number in range(9)), f"file://{place.root}/no.csv"
+    )
+    assert place.run(input_path=listing, node_count=2).state == "failed"
+    for table in (place.output / "_batch/plan").glob("*.parquet"):
+        pl.read_parquet(table).with_columns(offset=pl.lit(7, pl.UInt64)).write_parquet(table)
+    (place.output / "_batch/plan/marks.parquet").unlink()
+    written = {path: path.stat().st_mtime_ns for path in (place.output / "infer-result").iterdir()}
+    summary = place.run("second", input_path=listing, node_count=2, error_threshold=0.5)
+    assert (summary.state, summary.succeeded, summary.rows) == ("finished", 9, 27)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
 def test_a_result_that_was_removed_is_made_again(place):
     place.put("a.csv", rows(5))
     place.put("b.txt", "")
@@ -315,6 +381,15 @@ def test_a_result_that_was_removed_is_made_again(place):
     (place.output / "infer-result/a.csv_result.txt").unlink()
     place.run("second")
     assert len(place.lines("infer-result/a.csv_result.txt")) == 5
+
+
+def test_the_removed_result_of_a_divided_csv_is_made_again(place):
+    listing = place.manifest(place.put("big.csv", rows(2000)), place.put("b.txt", ""))
+    assert place.run(input_path=listing, node_count=3, error_threshold=0).state == "failed"
+    written = (place.output / "infer-result/big.csv_result.txt").read_bytes()
+    (place.output / "infer-result/big.csv_result.txt").unlink()
+    assert place.run("second", input_path=listing, node_count=3, error_threshold=0.5).rows == 2000
+    assert (place.output / "infer-result/big.csv_result.txt").read_bytes() == written
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from batch_pipeline.accounting import Outcome, Result
 from batch_pipeline.models.schema import Schema
 from batch_pipeline.node_records import NodeRecord
 from batch_pipeline.review.conformity import Conformity, conformity
@@ -54,15 +53,14 @@ class Review:
 
 def review(
     storage: Storage,
-    shards: Sequence[pl.DataFrame],
-    outcomes: Mapping[int, Outcome],
+    accounted: Iterable[pl.DataFrame],
     chosen: Sequence[Chosen],
     records: Sequence[NodeRecord],
     *,
     join_input: bool,
     response: Schema | None,
 ) -> Review:
-    """Reads the chosen results. Storage's errors pass through; odd answers are counted."""
+    """Reads the chosen results. `accounted`: Account.frames. Storage's errors pass through; odd answers are counted."""
     sample = read_sample(storage, chosen, join_input=join_input)
     nodes = work_by_node(records)
     return Review(
@@ -71,21 +69,22 @@ def review(
         not_json=sample.not_json,
         distribution=distribution(answer.value for answer in sample.answers),
         conformity=conformity(sample.answers, response),
-        empty=empty_results(shards, outcomes),
+        empty=empty_results(accounted),
         nodes=nodes,
         balance=balance(nodes),
         costs=costs(records),
     )
 
 
-def empty_results(shards: Sequence[pl.DataFrame], outcomes: Mapping[int, Outcome]) -> EmptyResults:
+def empty_results(accounted: Iterable[pl.DataFrame]) -> EmptyResults:
     """An input of a manifest, whose size nobody asked for, counts as not empty."""
     import polars as pl
 
-    found = [line for line, outcome in outcomes.items() if isinstance(outcome, Result) and not outcome.size]
-    if not found:
-        return EmptyResults()
-    first = pl.concat([shard.filter(pl.col("part") == 0).select("line", "size") for shard in shards])
-    suspect = first.filter(pl.col("line").is_in(found) & (pl.col("size").is_null() | (pl.col("size") > 0)))
-    lines = sorted(suspect["line"])
-    return EmptyResults(len(lines), tuple(lines[:FIRST_EMPTY]))
+    suspect = pl.col("duplicate_of").is_null() & (pl.col("result_size") == 0) & (pl.col("size").fill_null(1) > 0)
+    count = 0
+    first: list[int] = []
+    for frame in accounted:
+        lines = frame.filter(suspect)["line"]
+        count += lines.len()
+        first.extend(lines[: FIRST_EMPTY - len(first)])
+    return EmptyResults(count, tuple(first))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batch_pipeline.accounting import Outcome, Result
 from batch_pipeline.locations import Location
 from batch_pipeline.row_errors import row_error
 
@@ -69,16 +68,17 @@ class _Range:
     """Lines."""
 
 
-def chosen_lines(shards: Sequence[pl.DataFrame], outcomes: Mapping[int, Outcome]) -> dict[int, int]:
+def chosen_lines(accounted: Iterable[pl.DataFrame]) -> dict[int, int]:
     """Input lines whose results are looked at, in the order of their digests, which is none of theirs; each with
     its rank. Those with the smallest digests: a pure function of the sources."""
     import polars as pl
 
-    skipped = [line for line, outcome in outcomes.items() if not isinstance(outcome, Result) or not outcome.size]
-    able = ~pl.col("bad") & pl.col("duplicate_of").is_null() & (pl.col("part") == 0) & ~pl.col("line").is_in(skipped)
-    found = pl.concat([shard.filter(able).select("line", "digest") for shard in shards])
-    lines = found.bottom_k(MOST_RESULTS, by="digest").sort("digest", "line")["line"]
-    return {line: rank for rank, line in enumerate(lines)}
+    able = pl.col("duplicate_of").is_null() & (pl.col("result_size") > 0)
+    chosen = pl.DataFrame(schema={"line": pl.UInt64, "digest": pl.Binary})
+    for frame in accounted:
+        found = frame.filter(able).select(chosen.columns)
+        chosen = pl.concat([chosen, found]).bottom_k(MOST_RESULTS, by=["digest", "line"])
+    return {line: rank for rank, line in enumerate(chosen.sort("digest", "line")["line"])}
 
 
 def read_sample(storage: Storage, chosen: Sequence[Chosen], *, join_input: bool) -> Sample:

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_pipeline.accounting import Result
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.locations import Location
-from batch_pipeline.node.job import UnitError
 from batch_pipeline.review import sampling
 from batch_pipeline.review.sampling import MOST_ANSWERS, MOST_BYTES, Chosen, chosen_lines, read_sample
 from batch_pipeline.storage import Storage
@@ -24,15 +22,14 @@ def result(path: Path, lines: list[str], line: int = 1) -> Chosen:
     return Chosen(line, Location("", str(path)[1:], "file"), path.stat().st_size, len(lines))
 
 
-def shard(count: int, **columns: list[object]) -> pl.DataFrame:
+def accounted(count: int, **columns: list[object]) -> pl.DataFrame:
     base: dict[str, list[object]] = {
         "line": list(range(1, count + 1)),
         "digest": [bytes([(97 * number) % 256]) * 32 for number in range(1, count + 1)],
-        "bad": [False] * count,
         "duplicate_of": [None] * count,
-        "part": [0] * count,
+        "result_size": [10] * count,
     }
-    return pl.DataFrame(base | columns, schema_overrides={"duplicate_of": pl.Int64})
+    return pl.DataFrame(base | columns, schema_overrides={"line": pl.UInt64, "duplicate_of": pl.UInt64})
 
 
 def test_small_results_are_read_whole(tmp_path, storage):
@@ -131,15 +128,13 @@ def test_every_answer_is_a_line_of_its_result(tmp_path_factory, lengths, ranges,
 
 def test_the_smallest_digests_are_chosen_whatever_the_division(monkeypatch):
     monkeypatch.setattr(sampling, "MOST_RESULTS", 10)
-    table = shard(100)
-    outcomes = {line: Result(10, None, None) for line in range(1, 101)}
-    whole = chosen_lines([table], outcomes)
+    table = accounted(100)
+    whole = chosen_lines([table])
     assert list(whole) == sorted(range(1, 101), key=lambda line: ((97 * line) % 256, line))[:10]
     assert list(whole.values()) == list(range(10))
-    assert chosen_lines([table[:30], table[30:]], outcomes) == whole
+    assert chosen_lines([table[:30], table[30:]]) == whole
 
 
 def test_only_what_has_an_answer_is_chosen():
-    duplicate = shard(6, bad=[True, *[False] * 5], duplicate_of=[None, 3, *[None] * 4], part=[0, 0, 0, 1, 0, 0])
-    outcomes = {3: Result(5, 1, 0), 4: Result(5, 1, 0), 5: Result(0, 0, 0), 6: UnitError(6, "", 0, "code", "message")}
-    assert chosen_lines([duplicate], outcomes) == {3: 0}
+    table = accounted(5, duplicate_of=[None, 3, None, None, None], result_size=[None, 5, 5, 0, None])
+    assert chosen_lines([table]) == {3: 0}
