@@ -1,0 +1,36 @@
+"""The same rows against Ray Data, whole commands, with what it takes to start."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+
+from benchmarks import agreement, data, models
+from benchmarks.cases import NotHere
+from benchmarks.cases.plain_csv import ROWS
+from benchmarks.main import alone
+from benchmarks.outcome import Outcome, compared
+from benchmarks.workbench import Workbench
+
+
+def run(bench: Workbench) -> list[Outcome]:
+    if find_spec("ray") is None:
+        raise NotHere("Ray Data is not installed: pip install -r requirements-bench.txt")
+    rows = bench.amount(ROWS, 8_000)
+    bench.push("mlp", models.write_mlp)
+    folder = bench.put("rows/", data.csv_files(rows))
+    pairs = []
+    for number in range(bench.runs):
+        ours, ray = bench.deploy("mlp", folder), bench.rival("ray_csv", folder, "models/mlp/1/model.onnx")
+        if number == 0:
+            # Ray Data does not keep the order of rows.
+            answers = [np.sort(agreement.numbers(bench.results(done))) for done in (ours, ray)]
+            agreement.same(*answers, "Ray Data")
+        bench.clear(ours, ray)
+        pairs.append((ours.seconds, ray.seconds))
+    return [compared("the same", "whole command against Ray Data", 5, pairs, rows, "rows")]
+
+
+if __name__ == "__main__":
+    alone(__file__)
