@@ -44,6 +44,8 @@ def _filesystem() -> pyarrow.fs.S3FileSystem:
 
 
 def main(store_name: str, folder: str, output: str, model: str) -> None:
+    # Arrow else sends checksums after the data, which Ceph does not take; workers inherit this.
+    os.environ["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
     ray.init(num_cpus=CORES, include_dashboard=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.read_csv(
