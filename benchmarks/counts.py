@@ -40,30 +40,38 @@ class Count:
     bound: float
 
 
+@dataclass(frozen=True)
+class Wire:
+    """One kind of work to watch on the wire, and the bounds: what was counted when they were set."""
+
+    work: str
+    write_package: Callable[[Path], None]
+    files: Callable[[], Iterable[tuple[str, Iterable[bytes]]]]
+    reads: float = 1
+    """Requests that read an input."""
+    looks: float = 1
+    """Requests that look at a result once it is written, to prove and to review it."""
+    again: float = 1
+    """Bytes that these read, in copies of the results."""
+
+
+WIRES = (
+    Wire("100 CSV files of one row", models.write_mlp, lambda: data.one_row_files(100)),
+    Wire("one CSV of 10 MB", models.write_mlp, lambda: [("0.csv", data.csv(10**7 // 240))], 2, 42, 0.27),
+    Wire("100 images", networks.write_tiny, lambda: data.image_files(100), looks=1.05, again=1.05),
+)
+
+
 def count_all(bench: Workbench) -> list[Count]:
     """Every count of the table."""
-    large = [("0.csv", data.csv(10**7 // 240))]
-    return [
-        *on_the_wire(bench, "100 CSV files of one row", models.write_mlp, data.one_row_files(100)),
-        *on_the_wire(bench, "one CSV of 10 MB", models.write_mlp, large, reads=2, looks=42),
-        *on_the_wire(bench, "100 images", networks.write_tiny, data.image_files(100), looks=1.05),
-        *python_calls(bench),
-    ]
+    return [*(count for wire in WIRES for count in on_the_wire(bench, wire)), *python_calls(bench)]
 
 
-def on_the_wire(
-    bench: Workbench,
-    work: str,
-    write_package: Callable[[Path], None],
-    files: Iterable[tuple[str, Iterable[bytes]]],
-    *,
-    reads: float = 1,
-    looks: float = 1,
-) -> list[Count]:
-    """A whole service with a proxy before its store. `reads` and `looks` bound what each input and result costs."""
-    name = work.lower().replace(" ", "-")
-    held = {file: b"".join(pieces) for file, pieces in files}
-    bench.push(name, write_package)
+def on_the_wire(bench: Workbench, wire: Wire) -> list[Count]:
+    """A whole service with a proxy before its store."""
+    work, name = wire.work, wire.work.lower().replace(" ", "-")
+    held = {file: b"".join(pieces) for file, pieces in wire.files()}
+    bench.push(name, wire.write_package)
     folder = bench.put(f"{name}/", ((file, [content]) for file, content in held.items()))
     with counting_proxy(os.environ["AWS_ENDPOINT_URL_S3"]) as proxy, _endpoint(proxy.endpoint):
         deployment = Deployment.from_environment()
@@ -77,11 +85,11 @@ def on_the_wire(
     size = sum(len(content) for content in held.values())
     answers = sum(one.sent for one in written)
     return [
-        Count(work, "requests that read an input", len(read) / len(held), reads),
+        Count(work, "requests that read an input", len(read) / len(held), wire.reads),
         Count(work, "copies of the inputs that are read, by bytes", _bytes(read) / size, 1),
         Count(work, "requests that write a result", len(written) / len(held), 1),
-        Count(work, "requests that look at a result afterwards", len(looked) / len(held), looks),
-        Count(work, "copies of the results that are read again, by bytes", _bytes(looked) / answers, 1),
+        Count(work, "requests that look at a result afterwards", len(looked) / len(held), wire.looks),
+        Count(work, "copies of the results that are read again, by bytes", _bytes(looked) / answers, wire.again),
         Count(work, "all other requests of the service", others, RECORDS),
     ]
 

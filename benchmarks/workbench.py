@@ -135,11 +135,9 @@ class Workbench:
     def results(self, done: Done) -> dict[str, bytes]:
         """The result files of a run by the name of their input, or whatever a rival called them."""
         storage = self.deployment.storage
-        found = storage.list(Location(self.bucket, done.output))
-        keys = [
-            one.location for one in found if "/_batch/" not in one.location.key and ".manifest" not in one.location.key
-        ]
-        return {key.key.rpartition("/")[2].removesuffix("_result.txt"): storage.read(key) for key in keys}
+        found = [info.location for info in storage.list(Location(self.bucket, done.output)) if info.size]
+        files = [one for one in found if "/_batch/" not in one.key and not one.key.endswith(".manifest")]
+        return {one.key.rpartition("/")[2].removesuffix("_result.txt"): storage.read(one) for one in files}
 
     def clear(self, *done: Done) -> None:
         storage = self.deployment.storage

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from batch_pipeline_tests.conftest import S3Server
-from benchmarks import counts, data, models, networks
+from benchmarks import counts
 from benchmarks.workbench import Workbench, workbench
 
 
@@ -17,17 +17,9 @@ def bench(moto_server: S3Server) -> Iterator[Workbench]:
         yield bench
 
 
-def test_small_csv_files(bench: Workbench) -> None:
-    _assert_within(counts.on_the_wire(bench, "100 CSV files of one row", models.write_mlp, data.one_row_files(100)))
-
-
-def test_a_large_csv(bench: Workbench) -> None:
-    files = [("0.csv", data.csv(10**7 // 240))]
-    _assert_within(counts.on_the_wire(bench, "one CSV of 10 MB", models.write_mlp, files, reads=2, looks=42))
-
-
-def test_images(bench: Workbench) -> None:
-    _assert_within(counts.on_the_wire(bench, "100 images", networks.write_tiny, data.image_files(100), looks=1.05))
+@pytest.mark.parametrize("wire", counts.WIRES, ids=lambda wire: wire.work)
+def test_requests_and_bytes(bench: Workbench, wire: counts.Wire) -> None:
+    _assert_within(counts.on_the_wire(bench, wire))
 
 
 def test_python_calls(bench: Workbench) -> None:
