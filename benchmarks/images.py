@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import agreement, data, networks
-from benchmarks.outcome import Outcome, compared
-from benchmarks.workbench import Done, Workbench
+from benchmarks.outcome import Outcome, Work, compared
+from benchmarks.workbench import Done, Workbench, less
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,12 +25,12 @@ def against_memory(bench: Workbench, name: str, network: Callable[[], ModelProto
     for number in range(bench.runs):
         ours = bench.deploy(name, whole)
         loop = bench.rival("memory_images", whole, f"models/{name}/1/model.onnx")
-        start = 0.0 if bench.quick else bench.deploy(name, one).seconds
+        start = None if bench.quick else bench.deploy(name, one)
         said = json.loads(loop.usage.text)
         if number == 0:
             agreement.same(_best(bench, ours), np.array(said["answers"]), "loop in memory")
-        bench.clear(ours)
-        pairs.append((ours.seconds - start, said["seconds"]))
+        bench.clear(ours, *filter(None, [start]))
+        pairs.append((less(ours, start), Work(said["seconds"])))
     work = f"{images:,} images, JPEG 640 × 480 of 100 kB, {name}"
     return compared(work, "images/s against the best loop in memory", 0.95, pairs, images, "images")
 

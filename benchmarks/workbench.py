@@ -22,6 +22,7 @@ from batch_pipeline.demo.environment import settings
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.locations import Location
 from benchmarks.measure import Usage, run
+from benchmarks.outcome import Work
 
 REPOSITORY = Path(__file__).parents[1]
 UPLOADS_AT_ONCE = 16
@@ -41,21 +42,6 @@ class Done:
 
 Run = Callable[[str], Done]
 """Does one side's work over an input folder."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A whole run, and the same run over a single row or file, so that what it takes to start cancels.
-
-    A quick bench does without the second.
-    """
-
-    whole: Done
-    one: Done | None
-
-    @property
-    def seconds(self) -> float:
-        return self.whole.seconds - (self.one.seconds if self.one else 0)
 
 
 class Workbench:
@@ -146,8 +132,12 @@ class Workbench:
 
     def works(
         self, ours: Run, other: Run, *, whole: str, one: str, agree: Callable[[Done, Done], None]
-    ) -> list[tuple[float, float]]:
-        """Seconds of both sides' work, A B A B, after one run of each to warm up. The first answers are compared."""
+    ) -> list[tuple[Work, Work]]:
+        """Both sides' work, A B A B, after one run of each to warm up. The first answers are compared.
+
+        It is a run over all less one over a single row or file, so that what it takes to start cancels. A quick bench
+        does without the second.
+        """
         if not self.quick:
             self.clear(ours(one), other(one))
         found = []
@@ -157,9 +147,15 @@ class Workbench:
             if number == 0:
                 agree(*pair)
             self.clear(*pair, *filter(None, start))
-            works = [Work(done, less) for done, less in zip(pair, start, strict=True)]
-            found.append((works[0].seconds, works[1].seconds))
+            found.append((less(pair[0], start[0]), less(pair[1], start[1])))
         return found
+
+
+def less(done: Done, start: Done | None) -> Work:
+    used = done.usage
+    if start is None:
+        return Work(used.seconds, used.cpu, used.peak)
+    return Work(used.seconds - start.usage.seconds, used.cpu - start.usage.cpu, used.peak)
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from benchmarks.cases import CASES
 from benchmarks.counts import Count
 from benchmarks.main import main
 from benchmarks.measure import CommandFailed, run
-from benchmarks.outcome import Outcome, compared
+from benchmarks.outcome import Outcome, Work, compared
 
+TOOK = [(Work(2.0, 3.0, 2**20), Work(1.0)), (Work(1.0, 4.0, 2**20), Work(2.0)), (Work(1.0, 5.0, 2**20), Work(1.5))]
 OUTCOMES = [
-    compared("rows", "rows/s against a script", 1.0, [(2.0, 1.0), (1.0, 2.0), (1.0, 1.5)], 1_000, "rows"),
+    compared("rows", "rows/s against a script", 1.0, TOOK, 1_000, "rows"),
     Outcome("one CSV", "growth", (-1.0, 7.0, 6.0), 5, at_least=False, unit="%"),
 ]
 COUNTS = [Count("100 images", "requests that read an input", 1.0, 1)]
@@ -24,7 +25,7 @@ COUNTS = [Count("100 images", "requests that read an input", 1.0, 1)]
 def test_a_ratio_is_of_rates_pair_by_pair() -> None:
     found = OUTCOMES[0]
     assert found.values == (0.5, 2.0, 1.5)
-    assert (found.ours, found.other) == ("1,000 rows/s", "667 rows/s")
+    assert (found.ours, found.other) == ("1,000 rows/s, 4.0 s of CPU, 1 MiB", "667 rows/s")
     assert found.reached
     assert not OUTCOMES[1].reached
     assert [round(OUTCOMES[1].share(value), 2) for value in (5, 10, 2.5)] == [1, 0.5, 2]
@@ -38,7 +39,9 @@ def test_a_page_keeps_what_stands_around_the_tables(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "| rows | rows/s against a script | 1,000 rows/s | 667 rows/s | 0.50 | 1.50 | 2.00 | ≥ 1 | yes |" in text
+    assert (
+        f"| rows | rows/s against a script | {OUTCOMES[0].ours} | 667 rows/s | 0.50 | 1.50 | 2.00 | ≥ 1 | yes |" in text
+    )
     assert "| one CSV | growth |  |  | -1.00 % | 6.00 % | 7.00 % | ≤ 5 % | no |" in text
     assert "| 100 images | requests that read an input | 1 | 1 |" in text
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
