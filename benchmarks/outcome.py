@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+FAR = 10.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,10 +33,10 @@ class Outcome:
         return self.median >= self.bound if self.at_least else self.median <= self.bound
 
     def share(self, value: float) -> float:
-        """How far a value comes: 1 is just reached, more is better, whichever way the bound goes."""
-        # A peak that shrinks where it may grow is as good as one that stays.
-        value = max(value, 1e-3)
-        return value / self.bound if self.at_least else self.bound / value
+        """How far a value comes: 1 is just reached, more is better, whichever way the bound goes; at most `FAR`."""
+        if self.at_least:
+            return min(FAR, value / self.bound)
+        return FAR if value <= self.bound / FAR else self.bound / value
 
     def say(self, value: float) -> str:
         number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"

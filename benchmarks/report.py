@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("batch-pipeline", "dagster", "onnxruntime", "polars", "obstore", "pillow", "ray")
 BEGIN, END = "<!-- begin of the last tables -->", "<!-- end of the last tables -->"
+TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 HEAD = ("work", "measure", "ours", "held against", "min", "median", "max", "reach", "reached")
 COUNT_HEAD = ("work", "what", "counted", "at most")
 
@@ -80,6 +81,8 @@ def plot(path: Path, outcomes: Sequence[Outcome]) -> None:
         axes.plot(outcome.share(outcome.median), place, "o", color=colour)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.minorticks_off()
     axes.set_yticks(range(len(outcomes)), [f"{one.work}\n{one.measure}" for one in outcomes], fontsize=7)
     axes.set_ylim(len(outcomes) - 0.5, -0.5)
     axes.set_xlabel("share of what should be reached (1: just reached; more is better)")

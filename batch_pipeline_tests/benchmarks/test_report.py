@@ -28,7 +28,7 @@ def test_a_ratio_is_of_rates_pair_by_pair() -> None:
     assert (found.ours, found.other) == ("1,000 rows/s, 4.0 s of CPU, 1 MiB", "667 rows/s")
     assert found.reached
     assert not OUTCOMES[1].reached
-    assert [round(OUTCOMES[1].share(value), 2) for value in (5, 10, 2.5)] == [1, 0.5, 2]
+    assert [round(OUTCOMES[1].share(value), 2) for value in (5, 10, 2.5, -1)] == [1, 0.5, 2, 10]
 
 
 def test_a_page_keeps_what_stands_around_the_tables(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def run(bench: Workbench) -> list[Outcome]:
         ours, ray = bench.deploy("mlp", folder), bench.rival("ray_csv", folder, "models/mlp/1/model.onnx")
         if number == 0:
             # Ray Data does not keep the order of rows.
-            answers = [np.sort(agreement.numbers(bench.results(done))) for done in (ours, ray)]
-            agreement.same(*answers, "Ray Data")
+            mine, theirs = (np.sort(agreement.numbers(bench.results(done))) for done in (ours, ray))
+            agreement.same(mine, theirs, "Ray Data")
         bench.clear(ours, ray)
         # Ray's workers are no children of the command: what they took is not seen.
         pairs.append((less(ours, None), Work(ray.seconds)))

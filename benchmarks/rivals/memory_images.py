@@ -57,7 +57,8 @@ def _scores(session: onnxruntime.InferenceSession, images: list[bytes]) -> np.nd
     pixels = np.empty((len(images), 3, SIZE, SIZE), np.float32)
     for image, place in zip(images, pixels, strict=True):
         _prepare(image, place)
-    return session.run(None, {"image": pixels})[0]
+    scores: np.ndarray = session.run(None, {"image": pixels})[0]
+    return scores
 
 
 def _prepare(data: bytes, place: np.ndarray) -> None:
@@ -74,7 +75,8 @@ def _prepare(data: bytes, place: np.ndarray) -> None:
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
     raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    shares: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return shares
 
 
 if __name__ == "__main__":
