@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from benchmarks.counts import Count
 from benchmarks.main import main
 from benchmarks.measure import CommandFailed, run
 from benchmarks.outcome import Outcome, Work, compared
+from benchmarks.workbench import REPOSITORY
 
 TOOK = [(Work(2.0, 3.0, 2**20), Work(1.0)), (Work(1.0, 4.0, 2**20), Work(2.0)), (Work(1.0, 5.0, 2**20), Work(1.5))]
 OUTCOMES = [
@@ -56,6 +58,12 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 def test_every_case_is_listed_and_every_listed_one_is_there() -> None:
     cases = Path(report.__file__).parent / "cases"
     assert sorted(CASES) == sorted(path.stem for path in cases.glob("[!_]*.py"))
+
+
+def test_requirements_are_pinned_by_hash_and_name_no_address() -> None:
+    lines = (REPOSITORY / "requirements-bench.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    assert any(line.startswith("ray==") for line in lines)
+    assert all(re.fullmatch(r"[\w.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+", line) for line in lines)
 
 
 def test_a_command_is_measured_with_the_processes_it_starts() -> None:

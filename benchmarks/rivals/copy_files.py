@@ -11,7 +11,7 @@ from obstore.store import S3Store
 
 from benchmarks.rivals.store import bucket, names
 
-AT_ONCE = 32
+AT_ONCE = 64
 """The best of 8 to 128."""
 
 
