@@ -25,7 +25,7 @@ from benchmarks.measure import Usage, run
 from benchmarks.outcome import Work
 
 REPOSITORY = Path(__file__).parents[1]
-UPLOADS_AT_ONCE = 16
+TRANSFERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Workbench:
                 for piece in file[1]:
                     writer.write(piece)
 
-        with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
+        with ThreadPoolExecutor(TRANSFERS_AT_ONCE) as pool:
             list(pool.map(put_one, files))
         return folder
 
@@ -120,10 +120,16 @@ class Workbench:
 
     def results(self, done: Done) -> dict[str, bytes]:
         """The result files of a run by the name of their input, or whatever a rival called them."""
-        storage = self.deployment.storage
-        found = [info.location for info in storage.list(Location(self.bucket, done.output)) if info.size]
-        files = [one for one in found if "/_batch/" not in one.key and not one.key.endswith(".manifest")]
-        return {one.key.rpartition("/")[2].removesuffix("_result.txt"): storage.read(one) for one in files}
+        files = self.files(done)
+        names = [one.key.rpartition("/")[2].removesuffix("_result.txt") for one in files]
+        with ThreadPoolExecutor(TRANSFERS_AT_ONCE) as pool:
+            return dict(zip(names, pool.map(self.deployment.storage.read, files), strict=True))
+
+    def files(self, done: Done) -> list[Location]:
+        """Where the results are."""
+        found = self.deployment.storage.list(Location(self.bucket, done.output))
+        keys = [info.location for info in found if info.size]
+        return [one for one in keys if "/_batch/" not in one.key and not one.key.endswith(".manifest")]
 
     def clear(self, *done: Done) -> None:
         storage = self.deployment.storage

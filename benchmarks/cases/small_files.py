@@ -14,7 +14,7 @@ def run(bench: Workbench) -> list[Outcome]:
     bench.push("mlp", models.write_mlp)
 
     def agree(*both: Done) -> None:
-        written = [len(bench.results(done)) for done in both]
+        written = [len(bench.files(done)) for done in both]
         if written != [files, files]:
             raise Disagreement(f"{files} files made {written} results")
 
