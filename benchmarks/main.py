@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ def alone(file: str) -> None:
 def _measure(names: Sequence[str], runs: int, quick: bool, markdown: Path | None) -> None:
     from benchmarks import counts, report
 
+    # The bucket and the command at work are cleared away then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = rgw()
     outcomes: list[Outcome] = []
     counted: list[counts.Count] = []

@@ -37,8 +37,13 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Usage:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        with _Peak(process.pid) as peak:
-            _, status, spent = os.wait4(process.pid, 0)
+        try:
+            with _Peak(process.pid) as peak:
+                _, status, spent = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
