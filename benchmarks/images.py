@@ -21,6 +21,8 @@ def against_memory(bench: Workbench, name: str, network: Callable[[], ModelProto
     bench.push(name, lambda folder: networks.write_package(folder, network))
     whole = bench.put("images/", data.image_files(images))
     one = bench.put("image/", data.image_files(1))
+    if not bench.quick:
+        bench.clear(bench.deploy(name, one))
     pairs = []
     for number in range(bench.runs):
         ours = bench.deploy(name, whole)
