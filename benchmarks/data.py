@@ -88,8 +88,9 @@ def manifest(lines: int) -> Iterator[bytes]:
 
 
 def skewed_sizes(count: int, seed: int) -> list[int]:
-    """Bytes of files as folders have them: most are small, a few are a hundred times larger."""
-    return [int(size) for size in np.random.default_rng(seed).lognormal(12, 1.5, count)]
+    """Bytes of files as folders have them: most are small, a few are up to a hundred times larger."""
+    drawn = np.random.default_rng(seed).lognormal(12, 1.5, count)
+    return [int(size) for size in np.minimum(drawn, 100 * np.median(drawn))]
 
 
 def _number_fields() -> list[list[str]]:
