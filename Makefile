@@ -4,6 +4,7 @@ PORT ?= 3000
 venv := .venv
 packages := $(venv)/.requirements-$(shell cksum < requirements.txt | cut -d' ' -f1)
 project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+bench := $(venv)/.bench-$(shell cksum < requirements-bench.txt | cut -d' ' -f1)
 
 .PHONY: help setup demo dev test lint format bench pictures
 
@@ -13,7 +14,7 @@ help:
 	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000 (PORT=…), until Ctrl-C"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff put the code in order"
-	@echo "make bench     measure the speed of one compute node"
+	@echo "make bench     measure everything and write the tables of benchmarks/README.md (BENCH=name: print one row)"
 	@echo "make pictures  take the screenshots of docs/images anew (needs chromium)"
 	@echo "make setup     build .venv (the others do it when needed)"
 
@@ -37,11 +38,16 @@ format: $(project)
 	$(venv)/bin/ruff check --fix
 	$(venv)/bin/ruff format
 
-bench: $(project)
-	$(venv)/bin/python -m benchmarks $(ARGS)
+bench: $(bench)
+	$(venv)/bin/python -m benchmarks $(BENCH) $(if $(BENCH),,--markdown benchmarks/README.md) $(ARGS)
 
 pictures: $(project)
 	PICTURES=docs/images $(venv)/bin/python -m pytest -m browser
+
+# Ray Data, and what it needs beside requirements.txt.
+$(bench): $(project) requirements-bench.txt
+	$(venv)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-bench.txt
+	@touch $@
 
 $(packages): requirements.txt
 	$(PYTHON) -m venv --clear $(venv)

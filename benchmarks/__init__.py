@@ -1,1 +1,1 @@
-"""How fast one compute node is, over local files and without Dagster. `python -m benchmarks --help`."""
+"""How fast the service is, beside what else one could run. `python -m benchmarks --help`."""

@@ -1,0 +1,28 @@
+"""How evenly files of skewed sizes are divided over nodes. No stopwatch: each run draws other sizes."""
+
+from __future__ import annotations
+
+from batch_pipeline.division import divide
+from benchmarks import data
+from benchmarks.main import alone
+from benchmarks.outcome import Outcome
+from benchmarks.workbench import Workbench
+
+FILES, NODES = 1_000, 16
+
+
+def run(bench: Workbench) -> list[Outcome]:
+    ratios = tuple(_ratio(data.skewed_sizes(FILES, seed)) for seed in range(bench.runs))
+    measure = "largest share over smallest, sizes known"
+    return [Outcome(f"{FILES:,} files of skewed sizes over {NODES} nodes", measure, ratios, 1.05, at_least=False)]
+
+
+def _ratio(sizes: list[int]) -> float:
+    shares = [0] * NODES
+    for size, (piece,) in zip(sizes, divide(sizes, [False] * FILES, NODES, 2**16), strict=True):
+        shares[piece.node] += size
+    return max(shares) / min(shares)
+
+
+if __name__ == "__main__":
+    alone(__file__)

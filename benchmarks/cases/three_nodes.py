@@ -1,0 +1,16 @@
+"""The whole command over three nodes, one row each, against what it takes to import Dagster."""
+
+from __future__ import annotations
+
+from benchmarks.main import alone
+from benchmarks.outcome import Outcome
+from benchmarks.start import against_import
+from benchmarks.workbench import Workbench
+
+
+def run(bench: Workbench) -> list[Outcome]:
+    return [against_import(bench, "three nodes, one row each", nodes=3, bound=6)]
+
+
+if __name__ == "__main__":
+    alone(__file__)

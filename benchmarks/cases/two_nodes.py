@@ -1,0 +1,31 @@
+"""Two nodes on one machine of two cores against one node over the same rows."""
+
+from __future__ import annotations
+
+from benchmarks import agreement, data, models
+from benchmarks.main import alone
+from benchmarks.outcome import Outcome, compared
+from benchmarks.workbench import Done, Workbench
+
+ROWS = 1_000_000
+
+
+def run(bench: Workbench) -> list[Outcome]:
+    rows = bench.amount(ROWS, 8_000)
+    bench.push("mlp", models.write_mlp)
+
+    def agree(two: Done, one: Done) -> None:
+        agreement.same(agreement.numbers(bench.results(two)), agreement.numbers(bench.results(one)), "one node")
+
+    pairs = bench.works(
+        lambda folder: bench.deploy("mlp", folder, node_count=2),
+        lambda folder: bench.deploy("mlp", folder),
+        whole=bench.put("rows/", data.csv_files(rows)),
+        one=bench.put("row/", [("0.csv", data.csv(1))]),
+        agree=agree,
+    )
+    return [compared("two nodes on one machine", "rows/s against one node", 0.95, pairs, rows, "rows")]
+
+
+if __name__ == "__main__":
+    alone(__file__)

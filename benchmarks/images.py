@@ -1,0 +1,44 @@
+"""Images through a network, by the service and by the best loop over images that are in memory already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks import agreement, data, networks
+from benchmarks.outcome import Outcome, Work, compared
+from benchmarks.workbench import Done, Workbench, less
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def against_memory(bench: Workbench, name: str, network: Callable[[], ModelProto], images: int) -> Outcome:
+    """The loop says itself how long it took, as the images come into its memory before."""
+    bench.push(name, lambda folder: networks.write_package(folder, network))
+    whole = bench.put("images/", data.image_files(images))
+    one = bench.put("image/", data.image_files(1))
+    if not bench.quick:
+        bench.clear(bench.deploy(name, one))
+    pairs = []
+    for number in range(bench.runs):
+        ours = bench.deploy(name, whole)
+        loop = bench.rival("memory_images", whole, f"models/{name}/1/model.onnx")
+        start = None if bench.quick else bench.deploy(name, one)
+        said = json.loads(loop.usage.text)
+        if number == 0:
+            agreement.same(_best(bench, ours), np.array(said["answers"]), "loop in memory")
+        bench.clear(ours, *filter(None, [start]))
+        pairs.append((less(ours, start), Work(said["seconds"])))
+    work = f"{images:,} images, JPEG 640 × 480 of 100 kB, {name}"
+    return compared(work, "images/s against the best loop in memory", 0.95, pairs, images, "images")
+
+
+def _best(bench: Workbench, done: Done) -> np.ndarray:
+    """The best label of each image, by its number, and its probability."""
+    results = bench.results(done)
+    best = [json.loads(results[name])["scores"][0] for name in sorted(results)]
+    return np.array([[int(label.split()[1]), score] for label, score in best])
