@@ -46,7 +46,7 @@ class Recalled:
     name: str | None = None
     said: str = ""
     gone: Location | None = None
-    """Where the cursor's state was, if that was another folder and it is there no more."""
+    """Where the cursor's state was, if that was another folder and it is there no more, or nobody knows which it was."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class StateFolder:
         found = self._newest(beside(folder, last_name(self.folder))) or self._newest(self.folder)
         if found is not None:
             return found
-        if folder == self.folder:
+        if cursor.folder == self.folder:
             return Recalled(said=LOST)
-        # A state of another trigger may have been removed by that one since.
+        # An older cursor's folder may have had another name; a state of another trigger may have been removed by that one since.
         return Recalled(said=OTHER) if self._states(folder) else Recalled(said=LOST, gone=folder)
 
     def save(self, state: State, before: str | None) -> str:
