@@ -7,12 +7,16 @@ partitions, one of which is one service."""
 STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
 """The ops in the graph of every declaration, besides those of the node specs."""
 
-RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", *STEPS})
-"""What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
-
 DEPLOY = "deploy_"
 JOB = f"{DEPLOY}service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
+
+INFER = "infer_on_"
+VALIDATE = "validate_models"
+
+RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", VALIDATE, *STEPS})
+RESERVED_PREFIXES = (DEPLOY, INFER)
+"""What no declaration may be called, nor begin with: jobs, ops, assets and partitions of these names exist."""
 
 LOCATION = "batch_pipeline"
 DEFINITIONS_MODULE = "batch_pipeline.definitions"

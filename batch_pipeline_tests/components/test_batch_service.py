@@ -205,6 +205,8 @@ def test_several_declarations_and_the_registry_stand_beside_each_other():
         ("  name: a-b", 9, "name", "a letter is expected, and up to 39 letters, digits and _"),
         ("  name: batch_service", 9, "name", "which something else is called"),
         ("  name: model_version", 9, "name", "which something else is called"),
+        ("  name: validate_models", 9, "name", "which something else is called"),
+        ("  name: deploy_ratings", 9, "name", "which something else is called"),
         ("  key_prefix: shop//data", 9, "key_prefix", "a part that is empty"),
         ("  key_prefix: shop/", 9, "key_prefix", "a part that is empty"),
         ("  key_prefix: [shop, '']", 9, "key_prefix", "a part that is empty"),
