@@ -46,7 +46,7 @@ class Recalled:
     name: str | None = None
     said: str = ""
     gone: Location | None = None
-    """Where the cursor's state was, if that was another folder and it is there no more, or nobody knows which it was."""
+    """Where the cursor's state was, if that was another folder, or may have been, and it is there no more."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class StateFolder:
             return found
         if cursor.folder == self.folder:
             return Recalled(said=LOST)
-        # An older cursor's folder may have had another name; a state of another trigger may have been removed by that one since.
+        # A state of another trigger may have been removed by that one since.
         return Recalled(said=OTHER) if self._states(folder) else Recalled(said=LOST, gone=folder)
 
     def save(self, state: State, before: str | None) -> str:
