@@ -39,6 +39,8 @@ TAG_INPUTS = "batch_pipeline/inputs"
 TAG_INPUTS_DONE = "batch_pipeline/inputs_done"
 TAG_OVERWRITE = "batch_pipeline/overwrite"
 """Holds the id of the one run that may start over; a run made from it carries the tag along, to no effect."""
+TAG_NEW_MODEL = "batch_pipeline/new_model"
+"""On a backfill and its runs: the model that they were started for. The same content may come back as a new version."""
 TAG_HOLDER = ".dagster/batch_pipeline/holder"
 """Which process executes the run, so that another can tell when it is gone. The UI shows no tag that begins so."""
 
