@@ -72,8 +72,9 @@ class Anything(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def lose_the_state(self, which: int) -> None:
+        """With nothing gathered by then, nobody could tell what was taken, and the trigger goes on no more."""
         state = self.daemons[which].watch.state  # type: ignore[attr-defined]
-        if self.arrived(which):
+        if self.arrived(which) and self.daemons[which].runs:
             self.storage.delete(info.location for info in self.storage.list(state.child("index/")))
 
     @precondition(lambda self: all(self.knows(which) for which in (0, 1)))
