@@ -104,6 +104,24 @@ def test_what_only_a_trigger_knows_is_for_a_person_to_give(instance, place, temp
     assert [path.name for path in (place.root / "out").glob("*")] == ["by-hand"] * filled
 
 
+def test_parameters_that_were_refused_are_not_what_the_service_runs_with_later(instance, place, template):
+    """As by an automation condition, after somebody's slip in the Launchpad."""
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    configs = [{"node_count": 2}, {"node_count": 0}, {}]
+    results = [
+        job.execute_in_process(
+            instance=instance,
+            partition_key="monday",
+            run_config=to_run_config(config, "reviews") if config else {},
+            raise_on_error=False,
+        )
+        for config in configs
+    ]
+    assert [result.success for result in results] == [True, False, True]
+    assert services.show_service(instance, "reviews/monday").nodes == 2
+
+
 def test_a_service_shows_what_the_template_added_to_what_it_was_given(instance, place, template):
     job = definitions(Declaration("reviews", {**template, "node_count": 2})).resolve_job_def("deploy_reviews")
     instance.add_dynamic_partitions("reviews", ["monday"])
