@@ -202,6 +202,7 @@ def test_several_declarations_and_the_registry_stand_beside_each_other():
         ("    csv: 3", 9, "service.csv", "should be an object"),
         ("    node_count: many", 9, "service.node_count", "must be an integer of 1 or more"),
         ("    description: 'of {nmae}'", 9, "service.description", "{nmae} that is no placeholder"),
+        ("    description: 'of {{ name }}'", 9, "service.description", "'name' is undefined"),
         ("  name: a-b", 9, "name", "a letter is expected, and up to 39 letters, digits and _"),
         ("  name: batch_service", 9, "name", "which something else is called"),
         ("  name: model_version", 9, "name", "which something else is called"),
