@@ -92,13 +92,14 @@ class Anything(RuleBasedStateMachine):
         return found is None or found.folder == self.daemons[which].watch.state  # type: ignore[attr-defined]
 
     def knows(self, which: int) -> bool:
-        """Whether the cursor names a state of this trigger: since it changed its place in the list it went on once."""
+        """Whether the cursor names its state where it now is: it went on once since it was moved, or changed its place.
+
+        A move that is taken back before that leaves behind what a look that was killed meanwhile has gathered.
+        """
         found = Cursor.read(self.daemons[which].cursor or "")
-        if found is None or found.folder is None:
+        if found is None or found.folder != self.daemons[which].watch.state:  # type: ignore[attr-defined]
             return False
-        return found.folder.key.endswith(f"state-{which}/") and self.storage.exists(
-            found.folder.child(f"index/{found.name}")
-        )
+        return self.storage.exists(found.folder.child(f"index/{found.name}"))
 
     @invariant()
     def few_states(self) -> None:
