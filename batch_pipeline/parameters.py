@@ -99,7 +99,9 @@ class ServiceParameters(_Strict):
     @property
     def made_from(self) -> str | None:
         """The fingerprint of what its run has made the output folder from; None before it has, or where nobody said."""
-        return self._made_from
+        # Those that a run of an older version handed on have no such attribute.
+        made_from: str | None = getattr(self, "_made_from", None)
+        return made_from
 
     def of(self, made_from: str) -> ServiceParameters:
         """The same parameters, for the steps that go on with what was made from this and from nothing else."""

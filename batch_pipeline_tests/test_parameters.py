@@ -264,3 +264,10 @@ def test_whatever_is_given_is_parsed_or_refused(changes: dict[str, Any]) -> None
         assert lines and not any("\n" in line for line in lines)  # noqa: PT018
     else:
         assert parse_parameters(parameters.to_config(), settings=SETTINGS) == parameters
+
+
+def test_parameters_that_a_run_of_an_older_version_handed_on_say_nothing_of_its_folder() -> None:
+    state = parse().of("a fingerprint").__getstate__()
+    older = ServiceParameters.__new__(ServiceParameters)
+    older.__setstate__({**state, "__pydantic_private__": {"_full_name": "reviews/monday"}})
+    assert (older.made_from, older.full_name) == (None, "reviews/monday")

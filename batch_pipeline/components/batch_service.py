@@ -24,7 +24,7 @@ from batch_pipeline.orchestration.declaration import GROUP, Declaration
 from batch_pipeline.orchestration.declaration_check import check_declaration
 from batch_pipeline.orchestration.executor import local_executor
 from batch_pipeline.orchestration.factory import declare
-from batch_pipeline.orchestration.names import RESERVED
+from batch_pipeline.orchestration.names import RESERVED, RESERVED_PREFIXES
 from batch_pipeline.orchestration.resources import resources_of
 from batch_pipeline.settings import Settings
 from batch_pipeline.triggers.settings import Trigger
@@ -213,8 +213,8 @@ def _prefix(given: str | Sequence[str]) -> tuple[str, ...]:
 def _name(given: str | None, context: dg.ComponentLoadContext) -> str:
     """The name that was given, or else the folder's. Raises `InvalidParameters`."""
     name = given or re.sub(r"[^A-Za-z0-9_]", "_", context.component_path.file_path.name)
-    if name in RESERVED:
-        what = f"is {name}, which something else is called; another is expected"
+    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
+        what = f"is {name}, which something else is called, or may be; another is expected"
     elif not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,39}", name):
         what = f"is {name!r}; a letter is expected, and up to 39 letters, digits and _ after it"
     else:

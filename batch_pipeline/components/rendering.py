@@ -22,5 +22,15 @@ def rendered(context: dg.ResolutionContext, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rendered(context.at_path(index), item) for index, item in enumerate(value)]
     if isinstance(value, str) and any(mark in value for mark in _TEMPLATES):
-        return context.resolve_value(value)
+        found = context.resolve_value(value)
+        _check_names(context, value)
+        return found
     return value
+
+
+def _check_names(context: dg.ResolutionContext, text: str) -> None:
+    """Dagster fills in nothing for a name that it does not know. Only where that stands alone it says so, and where."""
+    from jinja2 import Environment, meta
+
+    for name in sorted(meta.find_undeclared_variables(Environment(autoescape=True).parse(text))):
+        context.resolve_value(f"{{{{ {name} }}}}")

@@ -14,10 +14,7 @@ from dagster._core.remote_representation.external_data import partition_set_snap
 from dagster._core.storage.tags import SENSOR_NAME_TAG
 
 from batch_pipeline.orchestration.declaration import Declaration
-from batch_pipeline.orchestration.names import TAG_DECLARATION
-
-TAG_NEW_MODEL = "batch_pipeline/new_model"
-"""On a backfill and its runs: the model that they were started for. The same content may come back as a new version."""
+from batch_pipeline.orchestration.names import TAG_DECLARATION, TAG_NEW_MODEL
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from batch_pipeline.errors import BatchPipelineError, InvalidLocation, InvalidPa
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.watches import DataTrigger, Places, named, places_of
 from batch_pipeline.settings import Settings
-from batch_pipeline.triggers.settings import LEAST, ModelTrigger, NotificationTrigger, ScheduleTrigger, Trigger
+from batch_pipeline.triggers.settings import (
+    LEAST,
+    MOST_SECONDS,
+    ModelTrigger,
+    NotificationTrigger,
+    ScheduleTrigger,
+    Trigger,
+)
 
 
 def check_declaration(declaration: Declaration, settings: Settings) -> None:
@@ -85,6 +92,8 @@ def _of_numbers(trigger: Trigger, where: str) -> Iterator[Problem]:
         value = getattr(trigger, name, None)
         if value is not None and not least <= value < math.inf:
             yield Problem(f"{where}.{name}", f"is {value!r}; a number of at least {least} is expected")
+        elif name == "settle_seconds" and value is not None and value > MOST_SECONDS:
+            yield Problem(f"{where}.{name}", f"is {value!r}; {MOST_SECONDS:,} are the most")
 
 
 def _same_times(declaration: Declaration) -> Iterator[Problem]:

@@ -55,23 +55,31 @@ def service_job(declaration: Declaration = AD_HOC, executor: dg.ExecutorDefiniti
 
 def _description(declaration: Declaration) -> str:
     which = "" if declaration.is_ad_hoc else f" of `{declaration.name}`"
-    ask = "" if declaration.template is None else " Without any: what it was last given, then the template."
+    last = "" if declaration.is_fixed else "what it was last given, then "
+    ask = "" if declaration.template is None else f" Without any: {last}the template."
     partition = f"`{declaration.name}`" if declaration.is_fixed else "its name"
     says = f"Deploy one service{which}: the partition is {partition}, the config its parameters.{ask}"
     return "\n\n".join(filter(None, (says, declaration.description)))
 
 
 def run_config_of_service(name: str, declaration: Declaration = AD_HOC) -> dict[str, Any]:
-    """What the service of that name last ran with; for a new one its template, or the default of the Launchpad."""
+    """What the service of that name last ran with; for a new one its template, or the default of the Launchpad.
+
+    For the one of a fixed declaration it is always the template.
+    """
+    recorded = None if declaration.is_fixed else _recorded(name, declaration)
+    parameters = recorded if recorded is not None else _default(name, declaration)
+    return to_run_config(parameters, declaration.name) if parameters else {}
+
+
+def _recorded(name: str, declaration: Declaration) -> dict[str, Any] | None:
     from batch_pipeline.orchestration.runs import recorded_config
 
     try:
         with dg.DagsterInstance.get() as instance:
-            recorded = recorded_config(instance, declaration.name, name)
+            return recorded_config(instance, declaration.name, name)
     except DagsterHomeNotSetError:
-        recorded = None
-    parameters = recorded if recorded is not None else _default(name, declaration)
-    return to_run_config(parameters, declaration.name) if parameters else {}
+        return None
 
 
 def _default(name: str, declaration: Declaration) -> dict[str, Any]:
@@ -82,7 +90,8 @@ def _default(name: str, declaration: Declaration) -> dict[str, Any]:
     try:
         return ServiceTemplate(declaration.template).expand(Occasion(name))
     except InvalidParameters:
-        # A text needs what only a trigger knows; the Launchpad shows it as it is written.
+        # A text needs what only a trigger knows. The Launchpad shows it as it is written, for a person to replace; the
+        # first step refuses what was left so.
         return dict(declaration.template)
 
 

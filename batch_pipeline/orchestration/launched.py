@@ -1,4 +1,4 @@
-"""What a run was launched with: its own config, what the service last ran with, and the template, in that order."""
+"""What a run was launched with: its own config, what the service was last given, and the template, in that order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ FIRST_OP = "ingest_manifest"
 
 
 def effective_config(instance: dg.DagsterInstance, op_config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The parameters, as the config of the graph's first op and the records have them. Raises `InvalidParameters`."""
+    """The parameters, as the config of the graph's first op and the records have them. Raises `InvalidParameters`.
+
+    A template without placeholders is the one service's own record: what it says now goes before what it said then.
+    """
     from batch_pipeline.triggers.template import Occasion, ServiceTemplate
 
-    declaration, template = op_config["declaration"], op_config["template"]
-    parameters: dict[str, Any] = op_config["parameters"] or recorded_config(instance, declaration, name) or {}
+    parameters: dict[str, Any] = op_config["parameters"]
+    template = op_config["template"]
+    if not parameters and (template is None or ServiceTemplate(template).placeholders):
+        parameters = recorded_config(instance, op_config["declaration"], name) or {}
     if template is None:
         return parameters
-    open_keys = {key: value for key, value in template.items() if key not in parameters}
-    return {**ServiceTemplate(open_keys).expand(Occasion(name)), **parameters}
+    # What the Launchpad showed as it is written, for want of somebody to fill it in, was not given.
+    given = {key: value for key, value in parameters.items() if value != template.get(key)}
+    open_keys = {key: value for key, value in template.items() if key not in given}
+    return {**ServiceTemplate(open_keys).expand(Occasion(name)), **given}
 
 
 def effective_parameters(

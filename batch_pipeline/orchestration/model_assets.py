@@ -10,7 +10,7 @@ from batch_pipeline.orchestration.declaration import GROUP
 from batch_pipeline.orchestration.failures import as_failures
 from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_metadata import VALID, of_model, validity
-from batch_pipeline.orchestration.names import TAG_MODEL
+from batch_pipeline.orchestration.names import TAG_MODEL, VALIDATE
 from batch_pipeline.orchestration.requests import as_tick_failures
 from batch_pipeline.orchestration.resources import IO_MANAGER, DeploymentResource
 from batch_pipeline.settings import Settings
@@ -19,7 +19,6 @@ PARTITIONS = dg.DynamicPartitionsDefinition(name="model_version")
 """`name:version`. The set is the instance's, so only one code location of it may have these definitions."""
 TAG_REGISTRY = "batch_pipeline/registry"
 """By which all that belongs to the registry can be selected."""
-JOB = "validate_models"
 SECONDS = 60
 MOST = 50
 """Runs that one tick asks for: Dagster makes them one after the other."""
@@ -39,7 +38,7 @@ def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
     registry = Settings.from_environment(env).models
     model = _model(registry.uri if registry is not None else None)
     job = dg.define_asset_job(
-        JOB,
+        VALIDATE,
         selection=dg.AssetSelection.assets(MODEL),
         executor_def=dg.in_process_executor,
         tags={TAG_REGISTRY: "models", "dagster/kind/onnx": ""},
@@ -51,7 +50,7 @@ def model_registry_definitions(env: Mapping[str, str]) -> dg.Definitions:
 
 def look_at_models(definitions: dg.Definitions, instance: dg.DagsterInstance, refs: Sequence[str]) -> None:
     """Materialize these versions here and now, as the sensor would have it done. Raises what a run raises."""
-    job = definitions.resolve_job_def(JOB)
+    job = definitions.resolve_job_def(VALIDATE)
     instance.add_dynamic_partitions(PARTITIONS.name or "", list(refs))
     for ref in refs:
         job.execute_in_process(instance=instance, partition_key=ref)
@@ -108,7 +107,7 @@ def _sensor(job: Any) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, batch_pipeline_deployment: DeploymentResource
     ) -> dg.SensorResult:
         with as_tick_failures():
-            stamps = batch_pipeline_deployment.get().registry.stamps()
+            stamps = batch_pipeline_deployment.in_tick().registry.stamps()
         # Dagster takes no such partition.
         stamps = {ref: stamp for ref, stamp in stamps.items() if "..." not in ref}
         known = set(context.instance.get_dynamic_partitions(PARTITIONS.name or ""))

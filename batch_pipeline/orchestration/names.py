@@ -7,12 +7,16 @@ partitions, one of which is one service."""
 STEPS = ("ingest_manifest", "map_columns", "fan_out", "write_manifests")
 """The ops in the graph of every declaration, besides those of the node specs."""
 
-RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", *STEPS})
-"""What no declaration may be called: jobs, ops, assets and partitions of these names exist."""
-
 DEPLOY = "deploy_"
 JOB = f"{DEPLOY}service"
 """Not the name of the graph: Dagster makes a graph of each asset job's name, and the names must differ."""
+
+INFER = "infer_on_"
+VALIDATE = "validate_models"
+
+RESERVED = frozenset({SERVICE, "service", "batch_pipeline__model", "model_version", VALIDATE, *STEPS})
+RESERVED_PREFIXES = (DEPLOY, INFER)
+"""What no declaration may be called, nor begin with: jobs, ops, assets and partitions of these names exist."""
 
 LOCATION = "batch_pipeline"
 DEFINITIONS_MODULE = "batch_pipeline.definitions"
@@ -35,6 +39,8 @@ TAG_INPUTS = "batch_pipeline/inputs"
 TAG_INPUTS_DONE = "batch_pipeline/inputs_done"
 TAG_OVERWRITE = "batch_pipeline/overwrite"
 """Holds the id of the one run that may start over; a run made from it carries the tag along, to no effect."""
+TAG_NEW_MODEL = "batch_pipeline/new_model"
+"""On a backfill and its runs: the model that they were started for. The same content may come back as a new version."""
 TAG_HOLDER = ".dagster/batch_pipeline/holder"
 """Which process executes the run, so that another can tell when it is gone. The UI shows no tag that begins so."""
 

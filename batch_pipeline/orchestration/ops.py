@@ -18,6 +18,7 @@ from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_
 from batch_pipeline.orchestration.interrupts import stopping
 from batch_pipeline.orchestration.launched import effective_parameters
 from batch_pipeline.orchestration.names import (
+    INFER,
     INFERENCE_RESULTS,
     INPUT_MANIFEST,
     OUTPUT_MANIFEST,
@@ -145,7 +146,7 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
     """One step of it is one compute node of this spec."""
 
     @dg.op(
-        name=f"infer_on_{spec.identifier}",
+        name=f"{INFER}{spec.identifier}",
         description=f"One compute node: {spec.title}.\n\nIt reads its share of the inputs, asks the model for answers, "
         "writes a result per input, and records in the ledger what is finished. A node that is tried again does only "
         "what is left.",

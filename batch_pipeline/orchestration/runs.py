@@ -19,6 +19,7 @@ from batch_pipeline.orchestration.names import (
     STEPS,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
+    TAG_OUTPUT,
     TAG_SERVICE,
     job_name,
 )
@@ -147,11 +148,22 @@ def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> Dag
 
 
 def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
-    """The parameters that the service was last given, its description as edited since; None where it has none."""
+    """The parameters that the service was last given, its description as edited since; None where it has none.
+
+    Those that were refused as no parameters at all count only where there are no others.
+    """
+    refused = None
     for record in run_records(instance, declaration, [name]):
-        if config := given_config(record.dagster_run, declaration):
+        config = given_config(record.dagster_run, declaration)
+        if config and not _was_refused(record.dagster_run):
             return config
-    return None
+        refused = refused or config or None
+    return refused
+
+
+def _was_refused(run: DagsterRun) -> bool:
+    """Whether it failed before it had parameters: a run says its output folder as soon as it has."""
+    return run.status == dg.DagsterRunStatus.FAILURE and TAG_OUTPUT not in run.tags
 
 
 def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from batch_pipeline.orchestration.failures import RunError
 from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.metadata import reported_parameters
 from batch_pipeline.orchestration.names import (
+    SERVICE,
     TAG_DESCRIPTION,
     TAG_INPUTS,
     TAG_INPUTS_DONE,
@@ -101,12 +102,14 @@ def whole_config(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun
     Of one that has not come so far, those that the service was last given.
     """
     given = given_config(run, found.declaration)
-    if "model" in given and "output_path" in given:
+    if given and found.declaration == SERVICE:
         return given
     reported = reported_parameters(instance, run.run_id)
     if reported is None:
         return given or recorded_config(instance, found.declaration, found.partition) or {}
-    return {**reported, "description": run.tags.get(TAG_DESCRIPTION, reported.get("description", ""))}
+    # Of what was given the values of `environment` are known, too.
+    own = {"environment": given["environment"]} if "environment" in given else {}
+    return {**reported, **own, "description": run.tags.get(TAG_DESCRIPTION, reported.get("description", ""))}
 
 
 def _service(

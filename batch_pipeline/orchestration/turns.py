@@ -14,10 +14,10 @@ from typing import Literal
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRun, RunsFilter
 
-from batch_pipeline.errors import LimitReached
+from batch_pipeline.errors import LimitReached, ServiceNotFound
 from batch_pipeline.orchestration.admission import existing_services, refuse_above_limit
 from batch_pipeline.orchestration.identity import ServiceId
-from batch_pipeline.orchestration.names import PARTITION
+from batch_pipeline.orchestration.names import PARTITION, TAG_NEW_MODEL, full_name
 from batch_pipeline.orchestration.runs import declaration_of, oldest_records, run_records
 from batch_pipeline.settings import Settings
 
@@ -28,11 +28,15 @@ Verdict = Literal["admitted", "refused"]
 
 
 def admit(instance: dg.DagsterInstance, declaration: str, run: DagsterRun, settings: Settings) -> None:
-    """Let the service of a run in, and count it from now on. Raises `LimitReached`.
+    """Let the service of a run in, and count it from now on. Raises `LimitReached`, `ServiceNotFound`.
 
     One that is refused has no part in the order any more, and may be launched again.
     """
     name = run.tags[PARTITION]
+    # A fixed declaration's one service is named as itself, and needs no record.
+    recorded = name == declaration or instance.has_dynamic_partition(declaration, name)
+    if not recorded and TAG_NEW_MODEL in run.tags:
+        raise ServiceNotFound(f"{full_name(declaration, name)} was deleted after the backfill of its model was started")
     if not _is_admitted(instance, declaration, name):
         try:
             _refuse_without_room(instance, ServiceId(declaration, name), settings)
@@ -40,8 +44,7 @@ def admit(instance: dg.DagsterInstance, declaration: str, run: DagsterRun, setti
             _note(instance, run, "refused")
             raise
         _note(instance, run, "admitted")
-    # A fixed declaration's one service is named as itself, and needs no record.
-    if name != declaration and not instance.has_dynamic_partition(declaration, name):
+    if not recorded:
         instance.add_dynamic_partitions(declaration, [name])
 
 

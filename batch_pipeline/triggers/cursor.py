@@ -13,7 +13,7 @@ _NAME = re.compile(r"[0-9a-f]{1,32}")
 
 @dataclass(frozen=True)
 class Cursor:
-    """`folder`: the state folder of the look that made it; None, as older ones have it, is the watch's own."""
+    """`folder`: the state folder of the look that made it. Older ones have None: its name may be another by now."""
 
     name: str
     folder: Location | None = None

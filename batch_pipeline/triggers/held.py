@@ -116,8 +116,9 @@ class HeldFolder:
         here = self.load()
         cursor = Cursor.read(text or "")
         held = self._elsewhere(cursor.folder) if cursor and cursor.folder else None
-        if not (held or here) and cursor and cursor.folder and self._gone:
-            raise StateFailed(f"{cursor.folder}held.json, which the sensor's cursor names, is gone: {_MOVED}")
+        if not (held or here) and cursor and (self._gone or not cursor.folder):
+            place = cursor.folder or self.folder
+            raise StateFailed(f"{place}held.json, of which the sensor's cursor tells, is gone: {_MOVED}")
         self.found = bool(held or here)
         return replace(held or here or Held(), watched=self.watched)
 

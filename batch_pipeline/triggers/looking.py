@@ -104,7 +104,7 @@ def passed_over(number: int) -> str:
 def state_gone(folder: Location, manifests: Location) -> str:
     """What is said where going on would take everything again."""
     return (
-        f"the state folder {folder}, which the sensor's cursor names, is gone, and {manifests} has no manifests of it: "
+        f"the state in {folder}, of which the sensor's cursor tells, is gone, and {manifests} has no manifests of it: "
         "set `state_path` and `manifests_path` to where they are now, or reset the cursor to take all that is there"
     )
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 LEAST = {"interval_seconds": 1, "settle_seconds": 0, "max_files": 1, "max_bytes": 1}
 """The least that a number of a trigger may be."""
+MOST_SECONDS = 10**9
+"""The most that `settle_seconds` may be: 31 years, which are within the calendar from any time on."""
 
 
 @dataclass(frozen=True, kw_only=True)

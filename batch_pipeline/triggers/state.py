@@ -46,7 +46,7 @@ class Recalled:
     name: str | None = None
     said: str = ""
     gone: Location | None = None
-    """Where the cursor's state was, if that was another folder and it is there no more."""
+    """Where the cursor's state was, if it is there no more and may have been of this watch."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ class StateFolder:
         found = self._newest(beside(folder, last_name(self.folder))) or self._newest(self.folder)
         if found is not None:
             return found
-        if folder == self.folder:
-            return Recalled(said=LOST)
         # A state of another trigger may have been removed by that one since.
-        return Recalled(said=OTHER) if self._states(folder) else Recalled(said=LOST, gone=folder)
+        of_another = cursor.folder != self.folder and self._states(folder)
+        return Recalled(said=OTHER) if of_another else Recalled(said=LOST, gone=folder)
 
     def save(self, state: State, before: str | None) -> str:
         """Writes the state and returns the cursor for it; nothing is written where it is the one named `before`."""

@@ -166,6 +166,12 @@ def test_a_declaration_that_is_right(template, triggers):
             "triggers.0.settle_seconds",
             "is nan",
         ),
+        (
+            TEMPLATE,
+            (NewFilesTrigger("s3://bucket/n/", settle_seconds=1e12),),
+            "triggers.0.settle_seconds",
+            "1,000,000,000 are the most",
+        ),
         ({**WITH_INPUT, "if_changed": "overwrite"}, (ModelTrigger(-1),), "triggers.0.interval_seconds", "is -1"),
         (FIXED, (ScheduleTrigger("daily"),), "triggers.0.cron", "'daily' is no cron schedule"),
         (FIXED, (ScheduleTrigger("0 6 * * *", "Mars"),), "triggers.0.timezone", "'Mars' is no time zone"),

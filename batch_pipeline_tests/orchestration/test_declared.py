@@ -22,6 +22,7 @@ from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.factory import declare
 from batch_pipeline.orchestration.identity import find_service
+from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch, recorded_run_config, relaunch
 from batch_pipeline.orchestration.names import ASSETS
 
@@ -76,6 +77,60 @@ def test_a_template_without_placeholders_is_one_service(instance, place, templat
     assert [service.name for service in services.list_services(instance)] == ["reviews/reviews"]
     assert services.delete_service(instance, "reviews", results=True) > 0
     assert services.list_services(instance) == []
+
+
+def test_what_is_edited_in_the_template_of_a_fixed_service_counts_from_its_next_run_on(instance, place, template):
+    """However it is launched: with the config that the Launchpad opens with, or with none."""
+    fixed = {**template, "output_path": f"file://{place.root}/out/", "if_changed": "overwrite"}
+    for number, config in ((1, None), (2, None), (3, {})):
+        job = definitions(Declaration("reviews", {**fixed, "node_count": number})).resolve_job_def("deploy_reviews")
+        assert job.execute_in_process(instance=instance, partition_key="reviews", run_config=config).success
+        assert services.show_service(instance, "reviews/reviews").nodes == number
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_what_only_a_trigger_knows_is_for_a_person_to_give(instance, place, template, filled):
+    """The Launchpad opens with the template as it is written, and launching that makes no folder of such a name."""
+    ours = Declaration("reviews", {**template, "output_path": f"file://{place.root}/out/{{stem}}-{{etag8}}/"})
+    job = definitions(ours).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    config = run_config_of_service("monday", ours)
+    if filled:
+        config["ops"]["reviews"]["config"]["output_path"] = f"file://{place.root}/out/by-hand/"
+    result = job.execute_in_process(instance=instance, partition_key="monday", run_config=config, raise_on_error=False)
+    assert result.success == filled
+    error = services.show_service(instance, "reviews/monday").error
+    assert filled or "output_path: holds {stem}, which what fired does not know" in error.message
+    assert [path.name for path in (place.root / "out").glob("*")] == ["by-hand"] * filled
+
+
+def test_parameters_that_were_refused_are_not_what_the_service_runs_with_later(instance, place, template):
+    """As by an automation condition, after somebody's slip in the Launchpad."""
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    configs = [{"node_count": 2}, {"node_count": 0}, {}]
+    results = [
+        job.execute_in_process(
+            instance=instance,
+            partition_key="monday",
+            run_config=to_run_config(config, "reviews") if config else {},
+            raise_on_error=False,
+        )
+        for config in configs
+    ]
+    assert [result.success for result in results] == [True, False, True]
+    assert services.show_service(instance, "reviews/monday").nodes == 2
+
+
+def test_a_service_shows_what_the_template_added_to_what_it_was_given(instance, place, template):
+    job = definitions(Declaration("reviews", {**template, "node_count": 2})).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    given = {key: template[key] for key in ("model", "input_path")} | {"output_path": f"file://{place.root}/by-hand/"}
+    config = to_run_config({**given, "environment": {"TOKEN": "secret"}}, "reviews")
+    assert job.execute_in_process(instance=instance, partition_key="monday", run_config=config).success
+    shown = services.show_service(instance, "reviews/monday")
+    assert (shown.nodes, shown.output_path) == (2, given["output_path"])
+    assert services.recorded_parameters(instance, "reviews/monday").environment == {"TOKEN": "secret"}
 
 
 def test_the_config_of_a_run_goes_before_the_template(instance, place, template):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 
 import dagster as dg
 import pytest
@@ -17,6 +18,7 @@ from batch_pipeline.orchestration.graph import MODEL
 from batch_pipeline.orchestration.model_assets import model_registry_definitions
 from batch_pipeline.orchestration.requests import TickFailed
 from batch_pipeline.orchestration.resources import resources_of
+from batch_pipeline.storage.timeouts import Timeouts
 from batch_pipeline_tests.places import CONFIG
 
 
@@ -170,6 +172,17 @@ def test_a_registry_that_cannot_be_read_is_the_ticks_error_and_nothing_is_lost(t
             tick()
     assert partitions(instance) == {"iris:1.0.0"}
     assert tick() == {}
+
+
+def test_a_store_that_hangs_is_the_ticks_error_before_dagster_gives_the_tick_up(tick, monkeypatch):
+    monkeypatch.setattr("batch_pipeline.storage.timeouts.IN_TICKS", Timeouts(read_seconds=0.2, attempts=2))
+    monkeypatch.setenv("BATCH_PIPELINE_MODELS", "s3://flowers/models/")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for name, value in (("ENDPOINT_URL_S3", endpoint), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        with pytest.raises(TickFailed, match=rf"flowers.*can't be reached.*{endpoint}"):
+            tick()
 
 
 def test_a_folder_that_no_service_can_refer_to_is_left_out(tick, instance, place):

@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from dagster._core.execution.backfill import BulkActionStatus
 
+from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.declaration import Declaration
+from batch_pipeline.orchestration.failures import run_error
 from batch_pipeline.orchestration.names import TAG_MODEL
 from batch_pipeline.orchestration.requests import TickFailed
 from batch_pipeline.triggers.settings import ModelTrigger
@@ -237,3 +241,18 @@ def test_a_fixed_service_runs_again(instance, declaration, place):
     push(place, "iris:1.1.0")
     sensor.tick()
     assert [each.partition_names for each in backfills(sensor)] == [["reviews"]]
+
+
+def test_a_service_that_was_deleted_while_its_backfill_waited_does_not_come_back(sensor, place):
+    sensor.instance.add_dynamic_partitions("reviews", ["monday"])
+    assert execute(sensor, "monday").success
+    sensor.tick()
+    push(place, "iris:1.1.0")
+    sensor.tick()
+    services.delete_service(sensor.instance, "reviews/monday")
+    (backfill,) = backfills(sensor)
+    tags = {**backfill.tags, "dagster/partition": "monday"}
+    run = sensor.instance.create_run_for_job(sensor.job, tags=tags)
+    execute_run(InMemoryJob(sensor.job), run, sensor.instance)
+    assert "was deleted after the backfill" in run_error(sensor.instance, run.run_id).message
+    assert services.list_services(sensor.instance) == []

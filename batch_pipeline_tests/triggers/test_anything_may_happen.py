@@ -72,8 +72,9 @@ class Anything(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def lose_the_state(self, which: int) -> None:
+        """With nothing gathered by then, nobody could tell what was taken, and the trigger goes on no more."""
         state = self.daemons[which].watch.state  # type: ignore[attr-defined]
-        if self.arrived(which):
+        if self.arrived(which) and self.daemons[which].runs:
             self.storage.delete(info.location for info in self.storage.list(state.child("index/")))
 
     @precondition(lambda self: all(self.knows(which) for which in (0, 1)))
@@ -91,13 +92,14 @@ class Anything(RuleBasedStateMachine):
         return found is None or found.folder == self.daemons[which].watch.state  # type: ignore[attr-defined]
 
     def knows(self, which: int) -> bool:
-        """Whether the cursor names a state of this trigger: since it changed its place in the list it went on once."""
+        """Whether the cursor names its state where it now is: it went on once since it was moved, or changed its place.
+
+        A move that is taken back before that leaves behind what a look that was killed meanwhile has gathered.
+        """
         found = Cursor.read(self.daemons[which].cursor or "")
-        if found is None or found.folder is None:
+        if found is None or found.folder != self.daemons[which].watch.state:  # type: ignore[attr-defined]
             return False
-        return found.folder.key.endswith(f"state-{which}/") and self.storage.exists(
-            found.folder.child(f"index/{found.name}")
-        )
+        return self.storage.exists(found.folder.child(f"index/{found.name}"))
 
     @invariant()
     def few_states(self) -> None:

@@ -302,9 +302,29 @@ def test_nothing_is_taken_where_what_was_taken_is_gone(
     daemon.settle()
     storage.delete(info.location for info in storage.list(daemon.watch.state))
     moved = replace(daemon.watch, state=folder.child("s/"), manifests=folder.child("m/"))
-    with pytest.raises(StateFailed, match=r"state/, which the sensor's cursor names, is gone.*set `state_path`"):
+    with pytest.raises(StateFailed, match=r"state/, of which the sensor's cursor tells, is gone.*set `state_path`"):
         daemon.tick(using=moved)
-    assert daemon.tick(using=replace(moved, manifests=daemon.watch.manifests)).arrivals == ()
+    found = replace(moved, manifests=daemon.watch.manifests)
+    assert daemon.tick(using=found).arrivals == ()
+    for place in (found.state, found.manifests):
+        storage.delete(info.location for info in storage.list(place))
+    with pytest.raises(StateFailed, match=r"/s/, of which the sensor's cursor tells, is gone.*reset the cursor"):
+        daemon.tick(using=found)
+
+
+@LOCAL
+def test_an_older_cursor_whose_folder_has_another_name_by_now_takes_nothing(
+    daemon: Daemon, storage: Storage, folder: Location, drop: Location
+) -> None:
+    """It names no folder. Where it is told which, the trigger goes on."""
+    put(storage, drop, "1.csv")
+    daemon.settle()
+    assert daemon.cursor is not None
+    daemon.cursor = daemon.cursor.split()[0]
+    renamed = replace(daemon.watch, state=folder.child("s/"), manifests=folder.child("m/"))
+    with pytest.raises(StateFailed, match=r"/s/, of which the sensor's cursor tells, is gone.*set `state_path`"):
+        daemon.tick(using=renamed)
+    assert daemon.tick().message == "nothing new among 1 object"
 
 
 @LOCAL

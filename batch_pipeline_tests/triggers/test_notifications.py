@@ -655,8 +655,19 @@ def test_a_state_that_is_gone_from_elsewhere_fails_the_look(scene: Scene) -> Non
     scene.upload("in/1.csv")
     scene.tick()
     scene.storage.delete([info.location for info in scene.storage.list(scene.place("state/"))])
-    with pytest.raises(StateFailed, match=r"state/held.json, which .* names, is gone: set `state_path`"):
+    with pytest.raises(StateFailed, match=r"state/held.json, of which .* tells, is gone: set `state_path`"):
         scene.tick(state=scene.place("b/state/"), manifests=scene.place("b/gathered/"))
+
+
+def test_an_older_cursor_whose_folder_has_another_name_by_now_takes_nothing(scene: Scene) -> None:
+    """It names no folder. Where it is told which, the trigger goes on."""
+    scene.upload("in/1.csv")
+    scene.tick()
+    assert scene.cursor is not None
+    scene.cursor = scene.cursor.split()[0]
+    with pytest.raises(StateFailed, match=r"b/state/held.json, of which .* tells, is gone: set `state_path`"):
+        scene.tick(state=scene.place("b/state/"), manifests=scene.place("b/gathered/"))
+    assert scene.tick().message == "1 message deleted"
 
 
 def test_triggers_in_another_order_keep_what_they_have_in_hand(scene: Scene) -> None:
