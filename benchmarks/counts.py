@@ -57,7 +57,7 @@ class Wire:
 
 WIRES = (
     Wire("100 CSV files of one row", models.write_mlp, lambda: data.one_row_files(100)),
-    Wire("one CSV of 10 MB", models.write_mlp, lambda: [("0.csv", data.csv(10**7 // 240))], 2, 42, 0.27),
+    Wire("one CSV of 10 MB", models.write_mlp, lambda: [("0.csv", data.csv(10**7 // 240))], 2, 16, 0.27),
     Wire("100 images", networks.write_tiny, lambda: data.image_files(100), looks=1.05, again=1.05),
 )
 

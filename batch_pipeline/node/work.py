@@ -15,7 +15,7 @@ from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.sample import Sample
 
-ROWS_A_BATCH = 512, 8192
+ROWS_A_BATCH = 2048, 8192
 FILES_A_BATCH = 1, 32
 """In one call of the model: in the first one, and at most. On CPUs an image alone is as quick as among others."""
 SAMPLED = 3

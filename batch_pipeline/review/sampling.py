@@ -22,7 +22,7 @@ MOST_RESULTS = 500
 MOST_ANSWERS = 10_000
 MOST_BYTES = 8 * 2**20
 """What may be read in all; a result with longer lines than this is not looked at."""
-RANGES = 64
+RANGES = 16
 """A large result is read at so many places, fewer where there are more results than one."""
 LEAST_RANGE = 4 * 1024
 AT_ONCE = 32
