@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Stopped(Exception):
+    """The node was told to stop before these rows were answered."""
+
+
 class _NotByRow(Exception):
     """The outputs of several rows together have no entry a row: the rows have to go one by one."""
 
@@ -56,11 +60,28 @@ class BatchRule:
     """Dimensions each output has with its batch dimension, where known: a model of one row may leave it out."""
 
 
+class _Stoppable:
+    """An engine that takes no more calls once it is stopped."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.lanes = engine.lanes
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+        if self._stopped:
+            raise Stopped
+        return self._engine.run(inputs)
+
+
 class BatchingEngine:
     """An engine on threads of its own, fed from any thread. A context manager; leaving it ends the threads."""
 
     def __init__(self, engine: Engine, rule: BatchRule) -> None:
-        self._engine = engine
+        self._engine = _Stoppable(engine)
         self._rule = rule
         self._size = size_of(rule)
         self._waiting: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
@@ -87,6 +108,10 @@ class BatchingEngine:
         else:
             answer.set_result(Answered())
         return answer
+
+    def stop(self) -> None:
+        """Lets the calls end that are under way, and makes no more: who waits for an answer gets Stopped."""
+        self._engine.stop()
 
     def _serve(self) -> None:
         """The outermost edge of the thread: whatever goes wrong goes to those who wait for the answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch_pipeline.errors import NodeFailed
-from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
+from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
 from batch_pipeline.node.engine import BatchFailed, OnnxEngine, OutOfMemory
 
 CPU = ("CPUExecutionProvider",)
@@ -123,6 +124,35 @@ def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger(
     assert answered.outputs["y"].tolist() == (x * 2).tolist()
     assert not answered.failed
     assert engine.calls == [16, 8, 4, 4, 8, *[4] * 14]
+
+
+class Slow:
+    """An engine whose first call takes until it is let go on."""
+
+    lanes = 1
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.called, self.go_on = threading.Event(), threading.Event()
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls += 1
+        self.called.set()
+        self.go_on.wait()
+        return {"y": inputs["x"] * 2}
+
+
+def test_a_stopped_engine_ends_the_call_that_is_under_way_and_makes_no_more() -> None:
+    engine, x = Slow(), np.ones(16, np.float32)
+    with BatchingEngine(engine, BatchRule(most=8)) as batching:
+        answers = [batching.submit({"x": x}, 16) for _ in range(3)]
+        engine.called.wait()
+        batching.stop()
+        engine.go_on.set()
+    assert engine.calls == 1
+    for answer in answers:
+        with pytest.raises(Stopped):
+            answer.result()
 
 
 def test_a_row_for_which_there_is_no_memory_fails_alone() -> None:
