@@ -153,6 +153,14 @@ def test_each_line_carries_its_row_where_asked(tmp_path: Path) -> None:
     assert list(answers(result(path))[1]) == ["input", "output"]
 
 
+def test_no_field_of_a_joined_row_takes_the_place_of_another(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,1,2,1\n5,6,7,8,9\n")
+    options = CsvOptions(header=True)
+    run(job("logistic", tmp_path / "m", [unit(tmp_path / "a.csv")], request=FOUR, csv=options, join_input=True))
+    (answer,) = answers(result(tmp_path / "a.csv"))
+    assert answer["input"] == {"1": "5", "1_": "6", "2": "7", "3": "8", "4": "9"}
+
+
 def test_an_empty_csv_has_an_empty_result(tmp_path: Path) -> None:
     units = []
     for line, content in enumerate([b"", b"\xef\xbb\xbf", b"a,b,c,d\n", b"a,b,c,d"]):
