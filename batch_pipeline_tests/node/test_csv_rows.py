@@ -130,7 +130,26 @@ FIELD = st.one_of(
         ]
     ),
     st.sampled_from(
-        ["", " ", " 1 ", "\t2", "a b", "é", "中", "x\x00y", '"', '"1"', '""', '"a,b"', '"a""b"', 'a"b', '"x"y', ' "1"']
+        [
+            "",
+            " ",
+            " 1 ",
+            "\t2",
+            "\ufeff1",
+            "\ufeff",
+            "a b",
+            "é",
+            "中",
+            "x\x00y",
+            '"',
+            '"1"',
+            '""',
+            '"a,b"',
+            '"a""b"',
+            'a"b',
+            '"x"y',
+            ' "1"',
+        ]
     ),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.integers(-(2**70), 2**70).map(str),
@@ -155,6 +174,8 @@ KINDS: list[tuple[BasicType, str]] = [
 @example(["1,2", "3,4"], [("number", "float32"), ("number", "float32")], False, "\r\n", False)
 @example(['"a""b",1'], [("string", "string"), ("integer", "int64")], False, "\n", True)
 @example([",", "a,"], [("string", "string"), ("string", "string")], False, "\n", True)
+@example(["\ufeff1,2"], [("number", "float32"), ("string", "string")], False, "\n", True)
+@example(["\ufeff"], [("string", "string")], False, "\n", True)
 def test_rows_are_what_the_csv_module_and_the_exact_parser_say(
     rows: list[str], kinds: list[tuple[BasicType, str]], nan: bool, end: str, ended: bool
 ) -> None:
