@@ -127,6 +127,8 @@ FIELD = st.one_of(
             "1" * 402,
             "１",
             "²",
+            "\ufeff1",
+            "\ufeff",
         ]
     ),
     st.sampled_from(
