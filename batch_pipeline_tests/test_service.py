@@ -322,6 +322,20 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     assert service.publish(parameters, place.deployment, again).rows == 3003
 
 
+def test_an_input_that_was_removed_before_its_node_came_to_it_is_not_said_to_be_unfinished(place):
+    for name in "ab":
+        place.put(f"{name}.csv")
+    parameters, owner = place.parameters(), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    shards = service.plan(parameters, place.deployment, owner)
+    (place.root / "in/b.csv").unlink()
+    for shard in shards:
+        service.infer(shard, place.deployment, owner)
+    with pytest.raises(AccountingFailed, match=r"1 of 2 inputs have no outcome .*: the first are no longer in") as error:
+        service.publish(parameters, place.deployment, owner)
+    assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": None},))
+
+
 def test_what_is_lost_before_the_end_is_named(place):
     for name in "abcd":
         place.put(f"{name}.csv")
