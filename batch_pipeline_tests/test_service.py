@@ -331,7 +331,7 @@ def test_an_input_that_was_removed_before_its_node_came_to_it_is_not_said_to_be_
     (place.root / "in/b.csv").unlink()
     for shard in shards:
         service.infer(shard, place.deployment, owner)
-    with pytest.raises(AccountingFailed, match=r"1 of 2 inputs have no outcome .*: the first are no longer in") as error:
+    with pytest.raises(AccountingFailed, match=r"1 of 2 inputs have no outcome .* no longer in") as error:
         service.publish(parameters, place.deployment, owner)
     assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": None},))
 
