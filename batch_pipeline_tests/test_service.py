@@ -6,8 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -355,6 +359,26 @@ def test_what_is_lost_before_the_end_is_named(place):
     last = {"line": 4, "source": f"file://{place.root}/in/d.csv"}
     assert (error.value.missing, error.value.first) == (2, ({"line": 2, "source": None}, last))
     assert not list(place.output.glob("*.manifest"))
+
+
+def test_a_node_in_a_process_of_its_own_reads_on_no_more_threads_than_it_computes_on(place):
+    place.put("a.csv")
+    parameters, owner = place.parameters(), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    (place.root / "node").write_bytes(pickle.dumps((shard, place.deployment.settings, owner)))
+    script = """
+        import pickle, sys
+        from batch_pipeline import service
+        from batch_pipeline.deployment import Deployment
+        shard, settings, owner = pickle.load(open(sys.argv[1], "rb"))
+        service.infer(shard, Deployment(settings), owner, at_once=10**6)
+        import polars
+        print(polars.thread_pool_size())
+    """
+    variables = {name: value for name, value in os.environ.items() if name != "POLARS_MAX_THREADS"}
+    command = [sys.executable, "-c", textwrap.dedent(script), str(place.root / "node")]
+    assert subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_a_node_computes_on_no_more_threads_than_its_spec_has_cpus():
