@@ -92,12 +92,7 @@ class Account:
                 if rows is not None:
                     self._settle_range(part, rows, ledger.read(part), repeats.read(part), answers)
         if self._missing:
-            raise self._unaccounted(
-                f"{self._missing} of {self._plan.inputs} inputs have no outcome in the ledger ({self._layout.ledger}): "
-                "a node did not end its work. No manifest was written; run the service again to continue",
-                self._missing,
-                self._first_missing,
-            )
+            raise self._without_outcome()
         self._put_together()
         self._prove()
 
@@ -183,6 +178,20 @@ class Account:
                 first,
             )
 
+    def _without_outcome(self) -> AccountingFailed:
+        why = "a node did not end its work. No manifest was written; run the service again to continue"
+        if not self._listed(self._first_missing):
+            why = (
+                f"the first are no longer in {self._inputs.location}. "
+                "No manifest was written; put them back, or run the service again with --overwrite"
+            )
+        return self._unaccounted(
+            f"{self._missing} of {self._plan.inputs} inputs have no outcome in the ledger ({self._layout.ledger}): "
+            + why,
+            self._missing,
+            self._first_missing,
+        )
+
     def gone(self, count: int) -> AccountingFailed:
         """The error of so many inputs that `listed` did not find; the list is read once more to say which."""
         there = (row["line"] for _, (row,) in paired(self.frames(), self._inputs))
@@ -202,14 +211,18 @@ class Account:
 
     def _unaccounted(self, message: str, count: int, first: list[int]) -> AccountingFailed:
         """The error of the inputs of so many lines. The first are named, as far as the input list still has them."""
-        wanted = (frame.filter(frame["line"].is_in(first)) for frame in self.frames())
-        try:
-            names = {row["line"]: shown(item) for item, (row,) in paired(wanted, self._inputs)}
-        except InputMissing:
-            # The list was taken away or rewritten; what is to be told is that inputs are missing.
-            names = {}
+        names = self._listed(first)
         rows = tuple({"line": line, "source": names.get(line)} for line in first)
         return AccountingFailed(message, self._plan.inputs, count, rows)
+
+    def _listed(self, lines: list[int]) -> dict[int, str | None]:
+        """Which of these lines the input list still has, with their sources as they may be shown."""
+        wanted = (frame.filter(frame["line"].is_in(lines)) for frame in self.frames())
+        try:
+            return {row["line"]: shown(item) for item, (row,) in paired(wanted, self._inputs)}
+        except InputMissing:
+            # The list was taken away or rewritten; what is to be told is that inputs are missing.
+            return {}
 
     def _compose(self, parts: list[UnitResult], name: str) -> UnitResult:
         line = parts[0].line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ def run_share(
     from batch_pipeline.models.mapping import parse
     from batch_pipeline.node.run import run_node
 
+    _bound_readers(threads)
     storage, layout = deployment.storage, OutputLayout(shard.output)
     spec = deployment.node_specs[shard.spec]
     spent = NodeRecordWriter(storage, layout, attempt=plan.attempt, node=shard.node, spec=spec)
@@ -95,6 +97,13 @@ def _planned_inputs(plan: Plan, deployment: Deployment) -> InputList:
     """The input list as the plan has it."""
     location = parse_location(plan.input_path, allow_local=True)
     return InputList(deployment.storage, location, deployment.settings.allow_local_files, plan.input_etag)
+
+
+def _bound_readers(threads: int) -> None:
+    """Lets polars have no more threads either. It asks only once, when it is loaded, as a node of its own process has
+    not done by now."""
+    if "polars" not in sys.modules:
+        os.environ.setdefault("POLARS_MAX_THREADS", str(threads))
 
 
 def threads_of(spec: NodeSpec, at_once: int = 1) -> int:

@@ -6,8 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -322,6 +326,20 @@ def test_an_interrupted_service_continues_with_what_is_left(place):
     assert service.publish(parameters, place.deployment, again).rows == 3003
 
 
+def test_an_input_that_was_removed_before_its_node_came_to_it_is_not_said_to_be_unfinished(place):
+    for name in "ab":
+        place.put(f"{name}.csv")
+    parameters, owner = place.parameters(), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    shards = service.plan(parameters, place.deployment, owner)
+    (place.root / "in/b.csv").unlink()
+    for shard in shards:
+        service.infer(shard, place.deployment, owner)
+    with pytest.raises(AccountingFailed, match=r"1 of 2 inputs have no outcome .* no longer in") as error:
+        service.publish(parameters, place.deployment, owner)
+    assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": None},))
+
+
 def test_what_is_lost_before_the_end_is_named(place):
     for name in "abcd":
         place.put(f"{name}.csv")
@@ -341,6 +359,26 @@ def test_what_is_lost_before_the_end_is_named(place):
     last = {"line": 4, "source": f"file://{place.root}/in/d.csv"}
     assert (error.value.missing, error.value.first) == (2, ({"line": 2, "source": None}, last))
     assert not list(place.output.glob("*.manifest"))
+
+
+def test_a_node_in_a_process_of_its_own_reads_on_no_more_threads_than_it_computes_on(place):
+    place.put("a.csv")
+    parameters, owner = place.parameters(), Owner("run", "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    (shard,) = service.plan(parameters, place.deployment, owner)
+    (place.root / "node").write_bytes(pickle.dumps((shard, place.deployment.settings, owner)))
+    script = """
+        import pickle, sys
+        from batch_pipeline import service
+        from batch_pipeline.deployment import Deployment
+        shard, settings, owner = pickle.load(open(sys.argv[1], "rb"))
+        service.infer(shard, Deployment(settings), owner, at_once=10**6)
+        import polars
+        print(polars.thread_pool_size())
+    """
+    variables = {name: value for name, value in os.environ.items() if name != "POLARS_MAX_THREADS"}
+    command = [sys.executable, "-c", textwrap.dedent(script), str(place.root / "node")]
+    assert subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_a_node_computes_on_no_more_threads_than_its_spec_has_cpus():

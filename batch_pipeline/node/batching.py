@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Stopped(Exception):
+    """The node was told to stop before these rows were answered."""
+
+
 class _NotByRow(Exception):
     """The outputs of several rows together have no entry a row: the rows have to go one by one."""
 
@@ -48,19 +52,37 @@ class BatchRule:
     fixed: int | None = None
     first: int | None = None
     """How many go into the first calls, before it is known which number is quick; None is `most`."""
-    least: int = 1
-    """A call of fewer has its last row repeated: a matrix of one row some models sum in another order than of two."""
+    multiple: int = 1
+    """A call has its last row repeated up to a multiple of so many: vectors are computed by so many numbers at once,
+    and what is left over in another way, as is a matrix of one row."""
     whole: bool = False
     """The input has no batch dimension: one piece is one call."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Dimensions each output has with its batch dimension, where known: a model of one row may leave it out."""
 
 
+class _Stoppable:
+    """An engine that takes no more calls once it is stopped."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.lanes = engine.lanes
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+        if self._stopped:
+            raise Stopped
+        return self._engine.run(inputs)
+
+
 class BatchingEngine:
     """An engine on threads of its own, fed from any thread. A context manager; leaving it ends the threads."""
 
     def __init__(self, engine: Engine, rule: BatchRule) -> None:
-        self._engine = engine
+        self._engine = _Stoppable(engine)
         self._rule = rule
         self._size = size_of(rule)
         self._waiting: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
@@ -87,6 +109,10 @@ class BatchingEngine:
         else:
             answer.set_result(Answered())
         return answer
+
+    def stop(self) -> None:
+        """Lets the calls end that are under way, and makes no more: who waits for an answer gets Stopped."""
+        self._engine.stop()
 
     def _serve(self) -> None:
         """The outermost edge of the thread: whatever goes wrong goes to those who wait for the answers."""
@@ -174,7 +200,7 @@ class _Calls:
     def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
         """Halves a batch that fails until only the guilty rows are left out."""
         try:
-            self._call(inputs, rows, self._rule.least)
+            self._call(inputs, rows, self._rule.multiple)
         except _NotByRow:
             for start in range(rows):
                 self._answer_alone(_slice(inputs, start, 1), offset + start)
@@ -195,13 +221,17 @@ class _Calls:
         except BatchFailed as error:
             self.failed[offset] = str(error)
 
-    def _call(self, inputs: Mapping[str, Array], rows: int, least: int) -> None:
+    def _call(self, inputs: Mapping[str, Array], rows: int, multiple: int) -> None:
         rule = self._rule
-        called = rows if rule.whole else rule.fixed or max(rows, least)
+        called = rows if rule.whole else rule.fixed or self._filled(rows, multiple)
         began = time.perf_counter()
         outputs = self._engine.run({name: _padded(array, called - rows) for name, array in inputs.items()})
         self.size.took(called, time.perf_counter() - began)
         self.parts.append({name: _of_rows(name, value, rule, rows, called) for name, value in outputs.items()})
+
+    def _filled(self, rows: int, multiple: int) -> int:
+        """How many rows a call has in the end: no more than there is memory for."""
+        return max(rows, min(self.size.rows, -(-rows // multiple) * multiple))
 
 
 def _slice(inputs: Mapping[str, Array], start: int, count: int) -> dict[str, Array]:
@@ -219,9 +249,10 @@ def _of_rows(name: str, value: Any, rule: BatchRule, rows: int, called: int) -> 
     if isinstance(value, list):
         return value[:rows]
     wanted = rule.ranks.get(name)
-    if called == 1 and (value.ndim == 0 or value.ndim + 1 == wanted or (wanted is None and len(value) != 1)):
+    of_one_row = value.ndim == 0 or value.ndim + 1 == wanted
+    if called == 1 and (of_one_row or (wanted is None and len(value) != 1)):
         value = value[None]
-    if value.ndim == 0 or len(value) != called:
+    elif of_one_row or len(value) != called:
         what = f"the model's output {name!r} has shape {list(value.shape)} for {called} rows; one entry a row is needed"
         raise NodeFailed(what) if called == 1 or rule.fixed else _NotByRow
     return value[:rows]

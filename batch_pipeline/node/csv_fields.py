@@ -19,13 +19,16 @@ NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _FIELD = re.compile(r'"((?:[^"]|"")*+)(?:"|\Z)([^,]*+)|([^,]*+)', re.DOTALL)
-_DIGITS = 400
+DIGITS = 400
+"""An integer of more than one more is too large."""
 _DOUBLE, _BITS = Struct("<d"), Struct("<Q")
 _REST, _HALF = 2**29 - 1, 2**28
 """Of a float64's bits those that a float32 has no room for, and what they are half-way between two of them."""
 _SUBNORMAL = 2.0**-126
 _TOO_LARGE = {"float16": 2.0**16 - 2.0**4, "float32": 2.0**128 - 2.0**103, "float64": math.inf}
 """From here on a number rounds to infinity."""
+_LARGEST = 2.0**128 - 2.0**104
+"""The largest float32."""
 _SHOWN = 40
 
 Value = float | int | bool | str
@@ -142,9 +145,10 @@ def _boolean(stripped: str, column: Column) -> Value:
 
 
 def _float(stripped: str, column: Column) -> float:
+    value = _nearest_single(stripped) if column.element == "float32" else float(stripped)
     if column.type == "integer":
         _integer(stripped)
-    value = _nearest_single(stripped) if column.element == "float32" else float(stripped)
+        value += 0.0  # among integers there is no -0
     if not -_TOO_LARGE[column.element] < value < _TOO_LARGE[column.element]:
         raise FieldError("out_of_range", f"{shown(stripped)} is too large for {column.element}")
     return value
@@ -158,6 +162,9 @@ def _nearest_single(stripped: str) -> float:
     (bits,) = _BITS.unpack(_DOUBLE.pack(wide))
     if bits & _REST != _HALF and abs(wide) > _SUBNORMAL:
         return wide
+    if abs(wide) >= _TOO_LARGE["float32"]:
+        below = Decimal(stripped).copy_abs() < Decimal(_TOO_LARGE["float32"])
+        return math.copysign(_LARGEST, wide) if below else wide
     # Half-way between two float32 by now; was it before it became a float64?
     single = np.float32(wide)
     other = np.nextafter(single, np.float32(math.copysign(math.inf, wide - float(single))))
@@ -189,7 +196,7 @@ def _integer(stripped: str) -> int:
         raise FieldError("out_of_range", f"{shown(stripped)} is too large or too small") from None
     if not number:
         return 0
-    if number.adjusted() > _DIGITS:
+    if number.adjusted() > DIGITS:
         raise FieldError("out_of_range", f"{shown(stripped)} is too large")
     if number.adjusted() < 0 or number != number.to_integral_value():
         raise FieldError("not_an_integer", f"{shown(stripped)} is not an integer")

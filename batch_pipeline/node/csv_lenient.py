@@ -146,7 +146,7 @@ def _vector(texts: pl.Series, column: Column) -> tuple[Array, Array]:
         doubtful = whole.is_null().to_numpy()
         numbers = whole.fill_null(0).to_numpy()
         if column.element.startswith("float"):
-            doubtful |= np.abs(numbers) > 2048  # exact even in float16
+            doubtful |= (numbers < -2048) | (numbers > 2048)  # exact even in float16
         else:
             limits = np.iinfo(column.element)
             doubtful |= (numbers < limits.min) | (numbers > min(int(limits.max), 2**63 - 1))

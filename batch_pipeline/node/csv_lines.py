@@ -86,9 +86,14 @@ def _joined(
 
 
 def named(fields: list[str], names: list[str]) -> dict[str, Any]:
-    """A row by the header's names; a field without a name, or with one that is taken, has its column number."""
+    """A row by the header's names; a field without a name, or with one that is taken, has its column number.
+
+    Where that is taken too, underscores follow it.
+    """
     row: dict[str, Any] = {}
     for index, field in enumerate(fields):
         name = names[index] if index < len(names) and names[index] not in row else str(index)
+        while name in row:
+            name += "_"
         row[name] = field
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,6 +97,8 @@ class Regular:
 
 def regular(block: bytes, *, multiline: bool) -> Regular | None:
     """The block as a regular one, where it is or can be made one. `multiline`: line ends may stand between quotes."""
+    if block.startswith(BOM_UTF8):  # which belongs to the first field, but is no text to a fast reader
+        return None
     if multiline and b'"' in block:
         return _of_whole_rows(block) if _is_utf8(block) and b"\r" not in block else None
     odd: dict[int, bytes] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.node import csv_exact, csv_regular
 from batch_pipeline.node.csv_fields import (
+    DIGITS,
     INTEGER,
     NUMBER,
     Column,
@@ -107,9 +108,12 @@ def _read_as(column: Column) -> pl.DataType:
 
 def _rows(frame: pl.DataFrame, tensor: TensorColumns, doubtful: _Doubtful) -> Array:
     import numpy as np
+    import polars as pl
 
     if tensor.is_one_block:
-        block = frame.select(str(column.index) for column in tensor.columns).to_numpy(order="c")
+        # Under names of its own, as one column of the CSV may be taken more than once.
+        columns = enumerate(frame[str(column.index)] for column in tensor.columns)
+        block = pl.DataFrame([series.alias(str(place)) for place, series in columns]).to_numpy(order="c")
         return _floats(block, tensor.columns, doubtful)
     arrays = [_values(frame[str(column.index)], column, doubtful) for column in tensor.columns]
     if tensor.rank <= 1:
@@ -172,6 +176,7 @@ def _parsed_texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Arr
     else:
         pattern = INTEGER if column.type == "integer" else NUMBER
         right = texts.str.contains(f"^(?:{pattern.pattern})$".replace(r"\d", "[0-9]"))  # polars' \d is of any script
+        right &= texts.str.len_bytes() <= DIGITS
     if not right.all():
         doubtful.mark(~right.to_numpy())
     if column.element == "string":

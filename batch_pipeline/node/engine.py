@@ -52,6 +52,8 @@ class OnnxEngine:
 
     On the CPU a call has one thread, and there are as many calls as threads: none spins in wait for the others, and a
     row's answer does not depend on which rows share its call, as it does where a product is summed by several threads.
+    (BatchRule.multiple is for the rest. Means and sums of a row may still differ in the last bit with its place in the
+    call where the row's length is no multiple of 4: they are summed from the next aligned number on.)
     """
 
     def __init__(self, path: Path, *, threads: int, providers: Sequence[str], outputs: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
 from batch_pipeline.locations import MAX_KEY_BYTES, source_name
 from batch_pipeline.node.ahead import read_ahead
+from batch_pipeline.node.batching import Stopped
 from batch_pipeline.node.budget import ByteBudget
 from batch_pipeline.node.csv_unit import CsvWork
 from batch_pipeline.node.file_unit import FileWork
@@ -29,10 +30,6 @@ BYTES_AT_ONCE = 512 * 2**20
 """Of files that are read whole."""
 LARGEST_FILE = 2 * 2**30
 POLL_SECONDS = 0.25
-
-
-class _Stopped(Exception):
-    """The node was told to stop in the middle of a unit."""
 
 
 class Worker:
@@ -69,14 +66,16 @@ class Worker:
         now = time.monotonic()
         if now - self._asked >= POLL_SECONDS:
             self._asked = now
-            self._given_up = self._given_up or self._stopping()
+            if not self._given_up and self._stopping():
+                self.give_up()
 
     def _check_stopped(self) -> None:
         if self.stopped:
-            raise _Stopped
+            raise Stopped
 
     def give_up(self) -> None:
         self._given_up = True
+        self._work.engine.stop()
 
     def process(self, unit: Unit) -> None:
         """One unit from its source to its record."""
@@ -87,7 +86,7 @@ class Worker:
             outcome = self._result(unit)
         except InputFailed as error:
             outcome = UnitError(unit.line, unit.digest, unit.part, error.code, error.message)
-        except _Stopped:
+        except Stopped:
             return
         self._recorder.record(outcome)
         self._tally.unit(outcome)
@@ -124,7 +123,7 @@ class Worker:
                     write(block.text)
                     size, rows, failed_rows = size + len(block.text), rows + block.rows, failed_rows + block.failed_rows
                     self._tally.count(rows=block.rows, failed_rows=block.failed_rows)
-            except (InputFailed, _Stopped):
+            except (InputFailed, Stopped):
                 self._tally.count(rows=-rows, failed_rows=-failed_rows)
                 raise
         return size, rows, failed_rows

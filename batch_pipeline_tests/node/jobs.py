@@ -88,7 +88,7 @@ def job(
     found = inspect_package(folder)
     assert found.config is not None, found.reasons
     assert found.onnx is not None, found.reasons
-    assert not found.reasons
+    assert not found.reasons, found.reasons
     binding = bind(found.config, found.config.apis[0], found.onnx, found.labels)
     csv = csv or CsvOptions()
     mapping = parse(rule, request, header=csv.header) if request is not None else None

@@ -119,12 +119,39 @@ FIELD = st.one_of(
             "0.1",
             "3.4028236e38",
             "65520",
+            "-0",
+            "-9223372036854775808",
+            "340282356779733661637539395458142568447.9",
+            "340282356779733661637539395458142568448",
+            "1" * 401,
+            "1" * 402,
             "１",
             "²",
+            "\ufeff1",
+            "\ufeff",
         ]
     ),
     st.sampled_from(
-        ["", " ", " 1 ", "\t2", "a b", "é", "中", "x\x00y", '"', '"1"', '""', '"a,b"', '"a""b"', 'a"b', '"x"y', ' "1"']
+        [
+            "",
+            " ",
+            " 1 ",
+            "\t2",
+            "\ufeff1",
+            "\ufeff",
+            "a b",
+            "é",
+            "中",
+            "x\x00y",
+            '"',
+            '"1"',
+            '""',
+            '"a,b"',
+            '"a""b"',
+            'a"b',
+            '"x"y',
+            ' "1"',
+        ]
     ),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.integers(-(2**70), 2**70).map(str),
@@ -134,7 +161,7 @@ KINDS: list[tuple[BasicType, str]] = [
     ("number", "float32"), ("number", "float64"), ("number", "float16"), ("integer", "int64"), ("integer", "uint64"),
     ("integer", "int8"), ("number", "uint8"), ("integer", "float32"), ("integer", "float64"), ("boolean", "bool"),
     ("boolean", "float32"), ("boolean", "int64"), ("string", "string"), ("number", "string"), ("integer", "string"),
-    ("boolean", "string"), ("number", "bool"),
+    ("boolean", "string"), ("number", "bool"), ("integer", "float16"),
 ]  # fmt: skip
 
 
@@ -149,6 +176,8 @@ KINDS: list[tuple[BasicType, str]] = [
 @example(["1,2", "3,4"], [("number", "float32"), ("number", "float32")], False, "\r\n", False)
 @example(['"a""b",1'], [("string", "string"), ("integer", "int64")], False, "\n", True)
 @example([",", "a,"], [("string", "string"), ("string", "string")], False, "\n", True)
+@example(["\ufeff1,2"], [("number", "float32"), ("string", "string")], False, "\n", True)
+@example(["\ufeff"], [("string", "string")], False, "\n", True)
 def test_rows_are_what_the_csv_module_and_the_exact_parser_say(
     rows: list[str], kinds: list[tuple[BasicType, str]], nan: bool, end: str, ended: bool
 ) -> None:
@@ -185,6 +214,41 @@ def test_side_by_side_columns_fill_one_input() -> None:
     rows = parse(b"1,x,3\n4,y,6\nbad,z,9\n", [TensorColumns("t", "float32", 2, columns)], multiline=False)
     np.testing.assert_array_equal(rows.inputs["t"], np.array([[3, 1], [6, 4]], np.float32))
     assert rows.errors[2].message == "column 0 (x0): 'bad' is not a number"
+
+
+@pytest.mark.parametrize("small", [0, 10**6])
+def test_one_column_may_be_taken_more_than_once(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "SMALL_BLOCK", small)
+    columns = tuple(Column(index, (f"x{n}",), "number", "float32") for n, index in enumerate((1, 0, 1)))
+    rows = parse(b"1,2\n3,4\n", [TensorColumns("t", "float32", 2, columns)], multiline=False)
+    assert rows.inputs["t"].tolist() == [[2, 1, 2], [4, 3, 4]]
+
+
+@pytest.mark.parametrize("small", [0, 10**6])
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "element", "text", "expected"),
+    [
+        ("integer", "float32", "-0", "0.0"),
+        ("integer", "float16", "-9223372036854775808", "out_of_range"),
+        ("integer", "string", "1" * 402, "out_of_range"),
+        ("integer", "string", "1" * 401, "1" * 401),
+        ("number", "float32", "340282356779733661637539395458142568448", "out_of_range"),
+    ],
+)
+def test_every_reader_takes_numbers_at_the_limits_alike(
+    kind: BasicType,
+    element: str,
+    text: str,
+    expected: str,
+    small: int,
+    clean: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(csv_rows, "SMALL_BLOCK", small)
+    block = f"{text}\n".encode() + (b"" if clean else b"1 \n" * 100)
+    rows = parse(block, tensors((kind, element)), multiline=False)
+    assert (rows.errors[0].code if 0 in rows.errors else str(rows.inputs["t0"][0])) == expected
 
 
 @pytest.mark.parametrize("small", [0, 10**6])
@@ -253,6 +317,7 @@ def test_a_json_path_reads_as_people_write_it() -> None:
         ("-1.00000005960464477539063", -1.0000001192092896),
         ("1e-45", 1.401298464324817e-45),
         ("3.4028235e38", 3.4028234663852886e38),
+        ("340282356779733661637539395458142568447.9", 3.4028234663852886e38),  # a double of it is half-way to infinity
     ],
 )
 @pytest.mark.parametrize("small", [0, 10**6])

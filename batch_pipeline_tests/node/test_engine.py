@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch_pipeline.errors import NodeFailed
-from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
+from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
 from batch_pipeline.node.engine import BatchFailed, OnnxEngine, OutOfMemory
+from batch_pipeline.node.work import ROWS_AT_ONCE
 
 CPU = ("CPUExecutionProvider",)
 Save = Callable[..., Path]
@@ -84,20 +86,32 @@ def test_it_computes_on_so_many_threads_as_it_is_told(save: Save, threads: int) 
         assert [future.result().outputs["y"].tolist() for future in futures] == [[[2 * n, 2 * n]] for n in range(50)]
 
 
-def test_a_rows_answer_does_not_depend_on_the_rows_beside_it() -> None:
+def check_apart(path: Path, width: int) -> None:
+    """Rows answered together and in calls of few have the same answers to the last bit."""
+    session = ort.InferenceSession(str(path))
+    name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    engine = OnnxEngine(path, threads=2, providers=CPU, outputs=outputs)
+    x = np.random.default_rng(7).normal(size=(500, width)).astype(np.float32) * 3
+    rule = BatchRule(most=512, multiple=ROWS_AT_ONCE)
+    together = answer_rows(engine, rule, {name: x}, 500).outputs
+    for few in (1, 2, 3, 7, 62):
+        for start in range(0, 500, few):
+            rows = x[start : start + few]
+            for output, values in answer_rows(engine, rule, {name: rows}, len(rows)).outputs.items():
+                assert values.tolist() == together[output][start : start + few].tolist(), (start, few, output)
+
+
+@pytest.mark.parametrize(("name", "width"), [("logistic", 4), ("lightgbm", 4), ("mlp_regressor", 3)])
+def test_a_rows_answer_does_not_depend_on_the_rows_beside_it(name: str, width: int) -> None:
     """These sums come out differently in a product of one row, and in a tree that several threads add up."""
-    folder = Path(__file__).parents[1] / "exported"
-    for name in ("logistic", "lightgbm", "mlp_regressor"):
-        path = folder / f"{name}.onnx"
-        session = ort.InferenceSession(str(path))
-        found, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]
-        engine = OnnxEngine(path, threads=2, providers=CPU, outputs=outputs)
-        x = np.random.default_rng(7).normal(size=(500, found.shape[1])).astype(np.float32)
-        together = answer_rows(engine, BatchRule(most=500), {found.name: x}, 500).outputs
-        for most in (1, 2, 3, 64):
-            apart = answer_rows(engine, BatchRule(most=most, least=2), {found.name: x}, 500).outputs
-            for output, values in together.items():
-                assert values.tolist() == apart[output].tolist(), (name, most, output)
+    check_apart(Path(__file__).parents[1] / "exported" / f"{name}.onnx", width)
+
+
+@pytest.mark.parametrize("operator", ["Softplus", "Elu", "Sin", "Atan"])
+def test_a_vectors_left_over_numbers_are_computed_as_the_others(save: Save, operator: str) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 7])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 7])
+    check_apart(save([helper.make_node(operator, ["x"], ["y"])], [x], [y]), 7)
 
 
 class Hungry:
@@ -123,6 +137,43 @@ def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger(
     assert answered.outputs["y"].tolist() == (x * 2).tolist()
     assert not answered.failed
     assert engine.calls == [16, 8, 4, 4, 8, *[4] * 14]
+
+
+class Slow:
+    """An engine whose first call takes until it is let go on."""
+
+    lanes = 1
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.called, self.go_on = threading.Event(), threading.Event()
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls += 1
+        self.called.set()
+        self.go_on.wait()
+        return {"y": inputs["x"] * 2}
+
+
+def test_a_stopped_engine_ends_the_call_that_is_under_way_and_makes_no_more() -> None:
+    engine, x = Slow(), np.ones(16, np.float32)
+    with BatchingEngine(engine, BatchRule(most=8)) as batching:
+        answers = [batching.submit({"x": x}, 16) for _ in range(3)]
+        engine.called.wait()
+        batching.stop()
+        engine.go_on.set()
+    assert engine.calls == 1
+    for answer in answers:
+        with pytest.raises(Stopped):
+            answer.result()
+
+
+def test_a_call_is_not_filled_up_where_there_is_no_memory_for_it() -> None:
+    engine, x = Hungry(3), np.arange(6, dtype=np.float32)
+    with BatchingEngine(engine, BatchRule(most=4, multiple=4)) as batching:
+        answered = batching.submit({"x": x}, 6).result()
+    assert answered.outputs["y"].tolist() == (x * 2).tolist()
+    assert engine.calls == [4, 2, 2, 2]
 
 
 def test_a_row_for_which_there_is_no_memory_fails_alone() -> None:

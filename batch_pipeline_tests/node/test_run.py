@@ -153,6 +153,14 @@ def test_each_line_carries_its_row_where_asked(tmp_path: Path) -> None:
     assert list(answers(result(path))[1]) == ["input", "output"]
 
 
+def test_no_field_of_a_joined_row_takes_the_place_of_another(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,1,2,1\n5,6,7,8,9\n")
+    options = CsvOptions(header=True)
+    run(job("logistic", tmp_path / "m", [unit(tmp_path / "a.csv")], request=FOUR, csv=options, join_input=True))
+    (answer,) = answers(result(tmp_path / "a.csv"))
+    assert answer["input"] == {"1": "5", "1_": "6", "2": "7", "3": "8", "4": "9"}
+
+
 def test_an_empty_csv_has_an_empty_result(tmp_path: Path) -> None:
     units = []
     for line, content in enumerate([b"", b"\xef\xbb\xbf", b"a,b,c,d\n", b"a,b,c,d"]):
@@ -316,7 +324,23 @@ def test_a_preview_shows_first_requests_and_answers(tmp_path: Path) -> None:
     failed: Any = pairs[0]
     assert failed["request"] == {"rows": [{"a": None, "b": 1.0, "c": 2.0, "d": 3.0}]}
     assert failed["answer"]["error"]["code"] == "not_a_number"
+    assert preview_csv(job("logistic", tmp_path / "m", request=FOUR), data[:8], 2) == pairs[:1]
     out = io.BytesIO()
     Image.new("RGB", (5, 5)).save(out, "PNG")
     (pair,) = preview_file(job("images_nchw", tmp_path / "i"), out.getvalue())
     assert "answer" in pair
+
+
+@pytest.mark.parametrize("multiline", [True, False])
+def test_a_preview_infers_on_no_more_rows_than_it_shows(
+    tmp_path: Path, multiline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_pipeline.node.csv_blocks.LONGEST_ROW", 1000)
+    data = b'\xef\xbb\xbf"a\nb",c,d,e\n' if multiline else b"\xef\xbb\xbfa,b,c,d\n"
+    data += "\n".join([*IRIS, "1" * 5000]).encode()
+    options = CsvOptions(header=True, multiline=multiline)
+    pairs = preview_csv(job("logistic", tmp_path / "m", request=FOUR, csv=options), data, 2)
+    assert [pair["request"] for pair in pairs] == [
+        {"rows": [{"a": 5.1, "b": 3.5, "c": 1.4, "d": 0.2}]},
+        {"rows": [{"a": 4.8, "b": 3.1, "c": 1.6, "d": 0.2}]},
+    ]

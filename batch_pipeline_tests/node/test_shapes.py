@@ -71,6 +71,17 @@ def test_a_model_of_one_row_may_leave_the_batch_dimension_out(tmp_path: Path) ->
     assert served(tmp_path, path, {"type": "array", "items": {"type": "number"}}) == ROWS
 
 
+def test_outputs_as_long_as_there_are_rows_are_not_taken_for_outputs_by_row(tmp_path: Path) -> None:
+    body = "axis = Constant<value = int64[1] {0}>() z = ReduceSum<keepdims=0>(x, axis) y = Concat<axis=0>(z, z)"
+    path = model(tmp_path, "float[N, 2]", "float", body)
+    source = tmp_path / "a.csv"
+    leaf = {"type": "array", "items": {"type": "number"}}
+    for count in range(1, 6):
+        source.write_text("1,2\n" * count)
+        run(job(path, tmp_path / "m", [unit(source)], request=TWO, response=response(leaf)))
+        assert [json.loads(line) for line in result(source).splitlines()] == [{"out": [1, 2, 1, 2]}] * count
+
+
 def test_answers_of_different_lengths(tmp_path: Path) -> None:
     body = """
         zero = Constant<value = int64 {0}>() one = Constant<value = int64 {1}>() axis = Constant<value = int64[1] {0}>()
