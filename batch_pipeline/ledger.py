@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batch_pipeline.errors import BatchPipelineError
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node.job import Progress, UnitError, UnitResult
 from batch_pipeline.storage import Storage
@@ -46,7 +45,7 @@ class LedgerWriter:
         self._sequence = 0
         self._pending: list[bytes] = []
         self._progress: Progress | None = None
-        self._failure: BatchPipelineError | None = None
+        self._failure: Exception | None = None
         self._guard = threading.Lock()
         self._writing = threading.Lock()
         self._wake = threading.Event()
@@ -87,7 +86,7 @@ class LedgerWriter:
             self._wake.clear()
             try:
                 self._flush()
-            except BatchPipelineError as failure:
+            except Exception as failure:  # noqa: BLE001 - the edge of the thread: raised where the node meets it
                 self._failure = failure
                 return
 
