@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from struct import Struct
@@ -13,6 +14,8 @@ from batch_pipeline.models.binding import BasicType, Path
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 BLANKS = " \t"
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -25,6 +28,7 @@ _DOUBLE, _BITS = Struct("<d"), Struct("<Q")
 _REST, _HALF = 2**29 - 1, 2**28
 """Of a float64's bits those that a float32 has no room for, and what they are half-way between two of them."""
 _SUBNORMAL = 2.0**-126
+_EXACT = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
 _TOO_LARGE = {"float16": 2.0**16 - 2.0**4, "float32": 2.0**128 - 2.0**103, "float64": math.inf}
 """From here on a number rounds to infinity."""
 _LARGEST = 2.0**128 - 2.0**104
@@ -88,6 +92,17 @@ class TensorColumns:
             and self.element in ("float32", "float64")
             and all(column.type == "number" for column in self.columns)
         )
+
+    def side_by_side(self, arrays: Sequence[Array]) -> Array:
+        """The values of each column as the input takes them all."""
+        import numpy as np
+
+        if self.rank <= 1:
+            return arrays[0]
+        block = np.empty((len(arrays[0]), len(arrays)), dtype=dtype_of(self.element))
+        for position, array in enumerate(arrays):
+            block[:, position] = array
+        return block
 
 
 def json_path(path: Path) -> str:
@@ -177,13 +192,8 @@ def _nearest_single(stripped: str) -> float:
 
 
 def _fitting_integer(stripped: str, column: Column) -> int:
-    import numpy as np
-
     value = _integer(stripped)
-    lowest, highest = 0, 1
-    if column.element != "bool":
-        limits = np.iinfo(column.element)
-        lowest, highest = int(limits.min), int(limits.max)
+    lowest, highest = integer_limits(column.element)
     if not lowest <= value <= highest:
         raise FieldError("out_of_range", f"{shown(stripped)} is not in {lowest} to {highest} ({column.element})")
     return value
@@ -215,6 +225,18 @@ def not_utf8(error: UnicodeDecodeError) -> RowError:
 def too_short(column: Column, fields: int) -> RowError:
     there = "only 1 field" if fields == 1 else f"only {fields} fields" if fields else "no fields"
     return column.error("too_few_fields", f"the row has {there}")
+
+
+def integer_limits(element: str) -> tuple[int, int]:
+    """The least and the greatest integer between which every one is itself in the type."""
+    import numpy as np
+
+    if element.startswith("float"):
+        return -_EXACT[element], _EXACT[element]
+    if element == "bool":
+        return 0, 1
+    limits = np.iinfo(element)
+    return int(limits.min), int(limits.max)
 
 
 def dtype_of(element: str) -> np.dtype[Any]:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.mapping import ColumnMapping, MappedLeaf
-from batch_pipeline.node import csv_blocks, csv_exact, csv_lenient, csv_typed
+from batch_pipeline.node import csv_blocks, csv_exact, csv_texts, csv_typed
 from batch_pipeline.node.csv_fields import (
     Column,
     FieldError,
     RowError,
     TensorColumns,
     Value,
-    dtype_of,
     parse_value,
     split_row,
 )
@@ -88,20 +87,9 @@ def _read(
     if (typed := csv_typed.read(block, tensors, multiline=multiline)) is not None:
         return typed
     columns = [column for tensor in tensors for column in tensor.columns]
-    values, errors = csv_lenient.read(block, columns, multiline=multiline)
+    values, errors = csv_texts.read(block, columns, multiline=multiline)
     rest = iter(values)
-    return [_side_by_side([next(rest) for _ in tensor.columns], tensor) for tensor in tensors], errors
-
-
-def _side_by_side(arrays: list[Array], tensor: TensorColumns) -> Array:
-    import numpy as np
-
-    if tensor.rank <= 1:
-        return arrays[0]
-    block = np.empty((len(arrays[0]), len(arrays)), dtype=dtype_of(tensor.element))
-    for position, array in enumerate(arrays):
-        block[:, position] = array
-    return block
+    return [tensor.side_by_side([next(rest) for _ in tensor.columns]) for tensor in tensors], errors
 
 
 def _good(rows: Rows) -> Array:

@@ -14,6 +14,7 @@ from batch_pipeline.node.csv_fields import (
     RowError,
     TensorColumns,
     dtype_of,
+    integer_limits,
     split_row,
 )
 
@@ -27,8 +28,6 @@ _FEW = 64
 _SHARE = 8
 """Up to so many rows, or one in so many, are read exactly; where more are doubtful, this is not the quick way."""
 _TRUE, _FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
-_EXACT = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
-"""Integers up to this are themselves in the type."""
 
 
 def read(
@@ -107,7 +106,6 @@ def _read_as(column: Column) -> pl.DataType:
 
 
 def _rows(frame: pl.DataFrame, tensor: TensorColumns, doubtful: _Doubtful) -> Array:
-    import numpy as np
     import polars as pl
 
     if tensor.is_one_block:
@@ -116,12 +114,7 @@ def _rows(frame: pl.DataFrame, tensor: TensorColumns, doubtful: _Doubtful) -> Ar
         block = pl.DataFrame([series.alias(str(place)) for place, series in columns]).to_numpy(order="c")
         return _floats(block, tensor.columns, doubtful)
     arrays = [_values(frame[str(column.index)], column, doubtful) for column in tensor.columns]
-    if tensor.rank <= 1:
-        return arrays[0]
-    block = np.empty((frame.height, len(arrays)), dtype=dtype_of(tensor.element))
-    for position, array in enumerate(arrays):
-        block[:, position] = array
-    return block
+    return tensor.side_by_side(arrays)
 
 
 def _values(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
@@ -137,7 +130,7 @@ def _values(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
         doubtful.mark(series.is_null().to_numpy())
         series = series.fill_null(0)
     numbers = series.to_numpy()
-    lowest, highest = _limits(column.element)
+    lowest, highest = integer_limits(column.element)
     if len(numbers) and (int(numbers.min()) < lowest or int(numbers.max()) > highest):
         outside: Array = np.asarray((numbers < lowest) | (numbers > highest))
         doubtful.mark(outside)
@@ -182,17 +175,6 @@ def _parsed_texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Arr
     if column.element == "string":
         return texts.to_numpy()
     return texts.is_in(_TRUE).to_numpy().astype(dtype_of(column.element))
-
-
-def _limits(element: str) -> tuple[int, int]:
-    import numpy as np
-
-    if element.startswith("float"):
-        return -_EXACT[element], _EXACT[element]
-    if element == "bool":
-        return 0, 1
-    limits = np.iinfo(element)
-    return int(limits.min), int(limits.max)
 
 
 def _exactly(

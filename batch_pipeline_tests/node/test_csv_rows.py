@@ -1,4 +1,4 @@
-"""Every reader sees the same rows: the typed one, the lenient one, the exact one, and Python's csv module."""
+"""Every reader sees the same rows: the typed one, the one of texts, the exact one, and Python's csv module."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_a_model_that_takes_no_columns_counts_rows() -> None:
 
 
 def test_the_regular_case_takes_the_typed_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(csv_rows, "csv_lenient")
+    monkeypatch.delattr(csv_rows, "csv_texts")
     monkeypatch.setattr(csv_rows, "SMALL_BLOCK", 0)
     wanted = tensors(("number", "float32"), ("string", "string"), ("integer", "int64"))
     rows = parse(b'1.5,"a, ""b""",3,extra\r\n2,c,4\r\n', wanted, multiline=False)
@@ -326,7 +326,9 @@ def test_every_reader_rounds_to_the_nearest_float32_once(
     text: str, expected: float, small: int, clean: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_rows, "SMALL_BLOCK", small)
-    block = f"{text}\n".encode() + (b"" if clean else b"1 \n" * 100)  # which the typed reader leaves to the lenient one
+    block = f"{text}\n".encode() + (
+        b"" if clean else b"1 \n" * 100
+    )  # which the typed reader leaves to the one of texts
     found = parse(block, tensors(("number", "float32")), multiline=False).inputs["t0"]
     assert float(found[0]) == expected
 
@@ -371,7 +373,7 @@ def test_a_few_odd_rows_among_many_are_read_exactly_where_they_stand(
 
 
 def test_one_odd_row_in_a_hundred_keeps_a_block_on_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(csv_rows, "csv_lenient")
+    monkeypatch.delattr(csv_rows, "csv_texts")
     rows = [b"1,2,x"] * 4000
     for number, row in enumerate((b"1", b"a,2,x", b"\xff,2,x", b'1,2,"x', b"1,2,x\r", b"", b"1,true,x"), start=1):
         rows[number * 100] = row

@@ -12,6 +12,7 @@ from batch_pipeline.node.csv_fields import (
     FieldError,
     RowError,
     dtype_of,
+    integer_limits,
     not_utf8,
     parse_value,
     split_row,
@@ -145,10 +146,7 @@ def _vector(texts: pl.Series, column: Column) -> tuple[Array, Array]:
         whole = stripped.cast(pl.Int64, strict=False)
         doubtful = whole.is_null().to_numpy()
         numbers = whole.fill_null(0).to_numpy()
-        if column.element.startswith("float"):
-            doubtful |= (numbers < -2048) | (numbers > 2048)  # exact even in float16
-        else:
-            limits = np.iinfo(column.element)
-            doubtful |= (numbers < limits.min) | (numbers > min(int(limits.max), 2**63 - 1))
+        lowest, highest = integer_limits(column.element)
+        doubtful |= (numbers < lowest) | (numbers > min(highest, 2**63 - 1))
         return np.where(doubtful, 0, numbers).astype(column.element), doubtful
     return np.zeros(len(texts), dtype=dtype_of(column.element)), np.ones(len(texts), dtype=bool)
