@@ -41,6 +41,8 @@ TAG_OVERWRITE = "batch_pipeline/overwrite"
 """Holds the id of the one run that may start over; a run made from it carries the tag along, to no effect."""
 TAG_NEW_MODEL = "batch_pipeline/new_model"
 """On a backfill and its runs: the model that they were started for. The same content may come back as a new version."""
+TAG_REFUSED = ".dagster/batch_pipeline/refused"
+"""Holds the id of the one run that was refused before anything was written; a run made from it is another."""
 TAG_HOLDER = ".dagster/batch_pipeline/holder"
 """Which process executes the run, so that another can tell when it is gone. The UI shows no tag that begins so."""
 

@@ -13,7 +13,7 @@ from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
 from batch_pipeline.orchestration.admission import as_admitted, may_start_over
 from batch_pipeline.orchestration.earlier import Earlier, earlier_runs
-from batch_pipeline.orchestration.failures import as_failures, failure
+from batch_pipeline.orchestration.failures import as_failures, failure, refusals_noted
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
 from batch_pipeline.orchestration.launched import effective_parameters
@@ -66,7 +66,7 @@ def ingest_manifest(
     """
     from batch_pipeline import service
 
-    with as_failures():
+    with as_failures(), refusals_noted(context.instance, context.run_id):
         declaration = context.op_config["declaration"]
         # A run that is refused for its parameters is this service's, too.
         context.instance.add_run_tags(context.run_id, identity_tags(declaration, context.partition_key))

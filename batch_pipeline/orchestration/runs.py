@@ -19,7 +19,7 @@ from batch_pipeline.orchestration.names import (
     STEPS,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
-    TAG_OUTPUT,
+    TAG_REFUSED,
     TAG_SERVICE,
     job_name,
 )
@@ -150,7 +150,7 @@ def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> Dag
 def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
     """The parameters that the service was last given, its description as edited since; None where it has none.
 
-    Those that were refused as no parameters at all count only where there are no others.
+    Those of a run that was refused before anything was written count only where there are no others.
     """
     refused = None
     for record in run_records(instance, declaration, [name]):
@@ -162,8 +162,7 @@ def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -
 
 
 def _was_refused(run: DagsterRun) -> bool:
-    """Whether it failed before it had parameters: a run says its output folder as soon as it has."""
-    return run.status == dg.DagsterRunStatus.FAILURE and TAG_OUTPUT not in run.tags
+    return run.tags.get(TAG_REFUSED) == run.run_id
 
 
 def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:

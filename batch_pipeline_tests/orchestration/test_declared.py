@@ -104,11 +104,12 @@ def test_what_only_a_trigger_knows_is_for_a_person_to_give(instance, place, temp
     assert [path.name for path in (place.root / "out").glob("*")] == ["by-hand"] * filled
 
 
-def test_parameters_that_were_refused_are_not_what_the_service_runs_with_later(instance, place, template):
-    """As by an automation condition, after somebody's slip in the Launchpad."""
+@pytest.mark.parametrize("slip", [{"node_count": 0}, {"node_count": 4}, {"input_path": "file:///no/such/folder/"}])
+def test_what_was_refused_is_not_what_the_service_runs_with_later(instance, place, template, slip):
+    """As by an automation condition, after somebody's slip in the Launchpad: no parameters, changed ones, no inputs."""
     job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
     instance.add_dynamic_partitions("reviews", ["monday"])
-    configs = [{"node_count": 2}, {"node_count": 0}, {}]
+    configs = [{"node_count": 2}, slip, {}]
     results = [
         job.execute_in_process(
             instance=instance,
