@@ -19,6 +19,8 @@ from batch_pipeline.orchestration.names import (
     STEPS,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
+    TAG_EDITED,
+    TAG_OUTPUT,
     TAG_REFUSED,
     TAG_SERVICE,
     job_name,
@@ -152,6 +154,12 @@ def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -
 
     Those of a run that was refused before anything was written count only where there are no others.
     """
+    config = _last_given(instance, declaration, name)
+    edited = edited_description(instance, declaration, name) if config else None
+    return config if config is None or edited is None else {**config, "description": edited}
+
+
+def _last_given(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
     refused = None
     for record in run_records(instance, declaration, [name]):
         config = given_config(record.dagster_run, declaration)
@@ -171,7 +179,28 @@ def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:
     return {**config, "description": run.tags[TAG_DESCRIPTION]} if config and TAG_DESCRIPTION in run.tags else config
 
 
-def inherited_description(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
-    """The description of the run that this one re-executes as it was: it may have been edited since."""
+def edited_description(
+    instance: dg.DagsterInstance, declaration: str, name: str, *, before: DagsterRun | None = None
+) -> str | None:
+    """The service's description where it is one that somebody edited; None where its last run was given another.
+
+    A run hands it on to the next, so no older ones are asked.
+    """
+    for record in run_records(instance, declaration, [name]):
+        run = record.dagster_run
+        if before is None or run.run_id != before.run_id:
+            edited = _edited(run)
+            # One that was refused, or came to nothing sooner, has no say.
+            if edited is not None or (TAG_OUTPUT in run.tags and not _was_refused(run)):
+                return edited
+    return None
+
+
+def parents_description(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
+    """As edited on the run that this one re-executes as it was."""
     parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    return parent.tags.get(TAG_DESCRIPTION) if parent is not None and parent.run_config == run.run_config else None
+    return _edited(parent) if parent is not None and parent.run_config == run.run_config else None
+
+
+def _edited(run: DagsterRun) -> str | None:
+    return run.tags.get(TAG_DESCRIPTION, "") if run.tags.get(TAG_EDITED) else None

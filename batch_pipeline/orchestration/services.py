@@ -22,7 +22,7 @@ from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
 from batch_pipeline.orchestration.identity import ServiceId, find_service, listed_services
 from batch_pipeline.orchestration.launching import Launched, launch, relaunch
-from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION
+from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_EDITED
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_records, run_records
 from batch_pipeline.orchestration.shown import Service, listed, looked_up, whole_config
@@ -125,7 +125,7 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
     config = whole_config(instance, found, record.dagster_run)
     settings = DeploymentResource().get().settings
     named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)
-    instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description})
+    instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description, TAG_EDITED: "true"})
 
 
 def delete_service(instance: dg.DagsterInstance, name: str, *, results: bool = False) -> int:
