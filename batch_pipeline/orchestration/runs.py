@@ -23,7 +23,6 @@ from batch_pipeline.orchestration.names import (
     TAG_OUTPUT,
     TAG_REFUSED,
     TAG_SERVICE,
-    job_name,
 )
 
 PAGE = 500
@@ -38,7 +37,8 @@ def declaration_of(run: DagsterRun) -> str | None:
     """
     if TAG_DECLARATION in run.tags:
         return run.tags[TAG_DECLARATION]
-    if TAG_SERVICE in run.tags or run.job_name == job_name(SERVICE) or from_run_config(run.run_config) is not None:
+    # Not by the name of its job, which another project may use for something else.
+    if TAG_SERVICE in run.tags or from_run_config(run.run_config) is not None:
         return SERVICE
     selected = run.asset_selection or ()
     prefixes = [key.path[:-1] for key in selected if key.path[-1] == OUTPUT_MANIFEST]
