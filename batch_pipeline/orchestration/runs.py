@@ -163,13 +163,14 @@ def _last_given(instance: dg.DagsterInstance, declaration: str, name: str) -> di
     refused = None
     for record in run_records(instance, declaration, [name]):
         config = given_config(record.dagster_run, declaration)
-        if config and not _was_refused(record.dagster_run):
+        if config and not was_refused(record.dagster_run):
             return config
         refused = refused or config or None
     return refused
 
 
-def _was_refused(run: DagsterRun) -> bool:
+def was_refused(run: DagsterRun) -> bool:
+    """Whether it was refused before anything was written."""
     return run.tags.get(TAG_REFUSED) == run.run_id
 
 
@@ -191,7 +192,7 @@ def edited_description(
         if before is None or run.run_id != before.run_id:
             edited = _edited(run)
             # One that was refused, or came to nothing sooner, has no say.
-            if edited is not None or (TAG_OUTPUT in run.tags and not _was_refused(run)):
+            if edited is not None or (TAG_OUTPUT in run.tags and not was_refused(run)):
                 return edited
     return None
 
