@@ -13,10 +13,10 @@ from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
 from batch_pipeline.orchestration.admission import as_admitted, may_start_over
 from batch_pipeline.orchestration.earlier import Earlier, earlier_runs
+from batch_pipeline.orchestration.effective_parameters import effective_parameters, inherited_description
 from batch_pipeline.orchestration.failures import as_failures, failure, refusals_noted
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
-from batch_pipeline.orchestration.launched import effective_parameters, inherited_description
 from batch_pipeline.orchestration.names import (
     INFER,
     INFERENCE_RESULTS,
