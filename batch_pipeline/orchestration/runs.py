@@ -169,6 +169,12 @@ def _last_given(instance: dg.DagsterInstance, declaration: str, name: str) -> di
     return refused
 
 
+def last_not_refused(instance: dg.DagsterInstance, declaration: str, name: str) -> DagsterRun | None:
+    """The service's newest run that was not refused before anything was written."""
+    runs = (record.dagster_run for record in run_records(instance, declaration, [name]))
+    return next((run for run in runs if not was_refused(run)), None)
+
+
 def was_refused(run: DagsterRun) -> bool:
     """Whether it was refused before anything was written."""
     return run.tags.get(TAG_REFUSED) == run.run_id

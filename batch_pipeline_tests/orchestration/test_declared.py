@@ -123,6 +123,20 @@ def test_what_was_refused_is_not_what_the_service_runs_with_later(instance, plac
     assert services.show_service(instance, "reviews/monday").nodes == 2
 
 
+def test_what_was_refused_is_not_what_the_list_of_services_works_with(instance, place, template):
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    slip = {"input_path": "file:///no/such/folder/", "output_path": f"file://{place.root}/elsewhere/"}
+    for config in ({}, to_run_config(slip, "reviews")):
+        job.execute_in_process(instance=instance, partition_key="monday", run_config=config, raise_on_error=False)
+    assert services.show_service(instance, "reviews/monday").error.code == "InputMissing"
+    services.describe_service(instance, "reviews/monday", "edited")
+    recorded = services.recorded_parameters(instance, "reviews/monday")
+    assert (recorded.output_path, recorded.description) == (f"file://{place.root}/out/monday/", "edited")
+    assert services.delete_service(instance, "reviews/monday", results=True) > 0
+    assert not list((place.root / "out/monday").glob("*.manifest"))
+
+
 def test_a_service_shows_what_the_template_added_to_what_it_was_given(instance, place, template):
     job = definitions(Declaration("reviews", {**template, "node_count": 2})).resolve_job_def("deploy_reviews")
     instance.add_dynamic_partitions("reviews", ["monday"])
