@@ -27,12 +27,12 @@ from batch_pipeline.orchestration.holders import holder_tag
 from batch_pipeline.orchestration.names import (
     DEFINITIONS_ATTRIBUTE,
     DEFINITIONS_MODULE,
-    DEPLOY,
     JOB,
     LOCATION,
     MAX_RETRIES,
     PARTITION,
     SERVICE,
+    TAG_DECLARATION,
     job_name,
 )
 from batch_pipeline.orchestration.tags import service_tags
@@ -50,8 +50,8 @@ def declared_here() -> list[str]:
     except InvalidSettings as error:
         logging.getLogger(__name__).warning("the declared services are not known: %s", error.message)
         return []
-    names = [job.name for job in defs.jobs or ()]
-    return [name.removeprefix(DEPLOY) for name in names if name.startswith(DEPLOY) and name != JOB]
+    tagged = [job.tags[TAG_DECLARATION] for job in defs.jobs or () if job.tags and TAG_DECLARATION in job.tags]
+    return [name for name in tagged if name != SERVICE]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused
+from batch_pipeline.orchestration.effective_parameters import effective_config, first_op_config
 from batch_pipeline.orchestration.fork_server import current_fork_server
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
-from batch_pipeline.orchestration.launched import effective_config, first_op_config
 from batch_pipeline.orchestration.names import PARTITION
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity

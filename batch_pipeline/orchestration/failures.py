@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from batch_pipeline.errors import BatchPipelineError, Refused
+from batch_pipeline.orchestration.names import TAG_REFUSED
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ def as_failures() -> Iterator[None]:
         yield
     except BatchPipelineError as error:
         raise failure(error) from error
+
+
+@contextmanager
+def refusals_noted(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Tag the run where it is refused: what it was given is not what its service runs with later."""
+    try:
+        yield
+    except Refused:
+        instance.add_run_tags(run_id, {TAG_REFUSED: run_id})
+        raise
 
 
 def failure(error: BatchPipelineError) -> dg.Failure:

@@ -65,21 +65,23 @@ def _description(declaration: Declaration) -> str:
 def run_config_of_service(name: str, declaration: Declaration = AD_HOC) -> dict[str, Any]:
     """What the service of that name last ran with; for a new one its template, or the default of the Launchpad.
 
-    For the one of a fixed declaration it is always the template.
+    For the one of a fixed declaration it is always the template. The description is as it was edited.
     """
-    recorded = None if declaration.is_fixed else _recorded(name, declaration)
-    parameters = recorded if recorded is not None else _default(name, declaration)
-    return to_run_config(parameters, declaration.name) if parameters else {}
+    recorded, description = _recorded(name, declaration)
+    parameters = _default(name, declaration) if recorded is None or declaration.is_fixed else recorded
+    edited = {} if description is None else {"description": description}
+    return to_run_config({**parameters, **edited}, declaration.name) if parameters else {}
 
 
-def _recorded(name: str, declaration: Declaration) -> dict[str, Any] | None:
-    from batch_pipeline.orchestration.runs import recorded_config
+def _recorded(name: str, declaration: Declaration) -> tuple[dict[str, Any] | None, str | None]:
+    from batch_pipeline.orchestration.runs import edited_description, recorded_config
 
     try:
         with dg.DagsterInstance.get() as instance:
-            return recorded_config(instance, declaration.name, name)
+            recorded = recorded_config(instance, declaration.name, name)
+            return recorded, edited_description(instance, declaration.name, name)
     except DagsterHomeNotSetError:
-        return None
+        return None, None
 
 
 def _default(name: str, declaration: Declaration) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from batch_pipeline.orchestration.here import execute_here
 from batch_pipeline.orchestration.holders import end_dead_runs
 from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.instance import open_instance
-from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_OVERWRITE
+from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_run, recorded_config
 from batch_pipeline.orchestration.states import State, state_of
@@ -127,16 +127,14 @@ def relaunch(
         ProcessIdentity.current() if wait else None,
         declaration=service.declaration,
         origin=origin,
-        run_config=recorded_run_config(instance, service, run),
+        run_config=recorded_run_config(instance, service),
     )
     return _start(instance, origin, again, parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
 
 
-def recorded_run_config(instance: dg.DagsterInstance, service: ServiceId, run: DagsterRun) -> dict[str, Any]:
+def recorded_run_config(instance: dg.DagsterInstance, service: ServiceId) -> dict[str, Any]:
     """What the service was last given, its description as edited since; empty where all is left to the template."""
     config = recorded_config(instance, service.declaration, service.partition) or {}
-    if TAG_DESCRIPTION in run.tags:
-        config = {**config, "description": run.tags[TAG_DESCRIPTION]}
     return to_run_config(config, service.declaration) if config else {}
 
 

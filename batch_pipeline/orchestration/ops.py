@@ -13,10 +13,10 @@ from batch_pipeline.node_specs import NodeSpec, NodeSpecs
 from batch_pipeline.orchestration import checks, metadata, saying
 from batch_pipeline.orchestration.admission import as_admitted, may_start_over
 from batch_pipeline.orchestration.earlier import Earlier, earlier_runs
-from batch_pipeline.orchestration.failures import as_failures, failure
+from batch_pipeline.orchestration.effective_parameters import effective_parameters, inherited_description
+from batch_pipeline.orchestration.failures import as_failures, failure, refusals_noted
 from batch_pipeline.orchestration.holders import is_ended, nodes_at_once, owner_of
 from batch_pipeline.orchestration.interrupts import stopping
-from batch_pipeline.orchestration.launched import effective_parameters
 from batch_pipeline.orchestration.names import (
     INFER,
     INFERENCE_RESULTS,
@@ -24,10 +24,10 @@ from batch_pipeline.orchestration.names import (
     OUTPUT_MANIFEST,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
+    TAG_EDITED,
 )
 from batch_pipeline.orchestration.orphans import die_with_run
 from batch_pipeline.orchestration.resources import IO_MANAGER, DeploymentResource
-from batch_pipeline.orchestration.runs import inherited_description
 from batch_pipeline.orchestration.tags import identity_tags, model_tags, resource_tags, service_tags, summary_tags
 from batch_pipeline.orchestration.turns import admit
 from batch_pipeline.ownership import Owner
@@ -66,18 +66,19 @@ def ingest_manifest(
     """
     from batch_pipeline import service
 
-    with as_failures():
+    with as_failures(), refusals_noted(context.instance, context.run_id):
         declaration = context.op_config["declaration"]
         # A run that is refused for its parameters is this service's, too.
         context.instance.add_run_tags(context.run_id, identity_tags(declaration, context.partition_key))
         ours, run = batch_pipeline_deployment.get(), _run(context)
         parameters = effective_parameters(context.instance, context.op_config, context.partition_key, ours.settings)
-        description = inherited_description(context.instance, run)
+        description = inherited_description(context.instance, context.op_config, context.partition_key, run)
+        edited = {} if description is None else {TAG_EDITED: "true"}
         if description is not None:
             parameters = parameters.model_copy(update={"description": description})
         # A re-execution has its parent's tags, whose description an empty one would leave standing.
-        copied = dict.fromkeys({TAG_DESCRIPTION} & run.tags.keys(), "")
-        context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration)})
+        copied = dict.fromkeys({TAG_DESCRIPTION, TAG_EDITED} & run.tags.keys(), "")
+        context.instance.add_run_tags(context.run_id, {**copied, **service_tags(parameters, declaration), **edited})
         admit(context.instance, declaration, run, ours.settings)
         admitted = as_admitted(parameters, overwrite=may_start_over(run))
         report = service.ingest(

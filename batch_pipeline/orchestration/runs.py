@@ -19,9 +19,10 @@ from batch_pipeline.orchestration.names import (
     STEPS,
     TAG_DECLARATION,
     TAG_DESCRIPTION,
+    TAG_EDITED,
     TAG_OUTPUT,
+    TAG_REFUSED,
     TAG_SERVICE,
-    job_name,
 )
 
 PAGE = 500
@@ -36,7 +37,8 @@ def declaration_of(run: DagsterRun) -> str | None:
     """
     if TAG_DECLARATION in run.tags:
         return run.tags[TAG_DECLARATION]
-    if TAG_SERVICE in run.tags or run.job_name == job_name(SERVICE) or from_run_config(run.run_config) is not None:
+    # Not by the name of its job, which another project may use for something else.
+    if TAG_SERVICE in run.tags or from_run_config(run.run_config) is not None:
         return SERVICE
     selected = run.asset_selection or ()
     prefixes = [key.path[:-1] for key in selected if key.path[-1] == OUTPUT_MANIFEST]
@@ -150,20 +152,32 @@ def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> Dag
 def recorded_config(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
     """The parameters that the service was last given, its description as edited since; None where it has none.
 
-    Those that were refused as no parameters at all count only where there are no others.
+    Those of a run that was refused before anything was written count only where there are no others.
     """
+    config = _last_given(instance, declaration, name)
+    edited = edited_description(instance, declaration, name) if config else None
+    return config if config is None or edited is None else {**config, "description": edited}
+
+
+def _last_given(instance: dg.DagsterInstance, declaration: str, name: str) -> dict[str, Any] | None:
     refused = None
     for record in run_records(instance, declaration, [name]):
         config = given_config(record.dagster_run, declaration)
-        if config and not _was_refused(record.dagster_run):
+        if config and not was_refused(record.dagster_run):
             return config
         refused = refused or config or None
     return refused
 
 
-def _was_refused(run: DagsterRun) -> bool:
-    """Whether it failed before it had parameters: a run says its output folder as soon as it has."""
-    return run.status == dg.DagsterRunStatus.FAILURE and TAG_OUTPUT not in run.tags
+def last_not_refused(instance: dg.DagsterInstance, declaration: str, name: str) -> DagsterRun | None:
+    """The service's newest run that was not refused before anything was written."""
+    runs = (record.dagster_run for record in run_records(instance, declaration, [name]))
+    return next((run for run in runs if not was_refused(run)), None)
+
+
+def was_refused(run: DagsterRun) -> bool:
+    """Whether it was refused before anything was written."""
+    return run.tags.get(TAG_REFUSED) == run.run_id
 
 
 def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:
@@ -172,7 +186,28 @@ def given_config(run: DagsterRun, declaration: str) -> dict[str, Any]:
     return {**config, "description": run.tags[TAG_DESCRIPTION]} if config and TAG_DESCRIPTION in run.tags else config
 
 
-def inherited_description(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
-    """The description of the run that this one re-executes as it was: it may have been edited since."""
+def edited_description(
+    instance: dg.DagsterInstance, declaration: str, name: str, *, before: DagsterRun | None = None
+) -> str | None:
+    """The service's description where it is one that somebody edited; None where its last run was given another.
+
+    A run hands it on to the next, so no older ones are asked.
+    """
+    for record in run_records(instance, declaration, [name]):
+        run = record.dagster_run
+        if before is None or run.run_id != before.run_id:
+            edited = _edited(run)
+            # One that was refused, or came to nothing sooner, has no say.
+            if edited is not None or (TAG_OUTPUT in run.tags and not was_refused(run)):
+                return edited
+    return None
+
+
+def parents_description(instance: dg.DagsterInstance, run: DagsterRun) -> str | None:
+    """As edited on the run that this one re-executes as it was."""
     parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    return parent.tags.get(TAG_DESCRIPTION) if parent is not None and parent.run_config == run.run_config else None
+    return _edited(parent) if parent is not None and parent.run_config == run.run_config else None
+
+
+def _edited(run: DagsterRun) -> str | None:
+    return run.tags.get(TAG_DESCRIPTION, "") if run.tags.get(TAG_EDITED) else None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -22,9 +22,9 @@ from batch_pipeline.orchestration.failures import RunError, run_error
 from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
 from batch_pipeline.orchestration.identity import ServiceId, find_service, listed_services
 from batch_pipeline.orchestration.launching import Launched, launch, relaunch
-from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION
+from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_EDITED
 from batch_pipeline.orchestration.resources import DeploymentResource
-from batch_pipeline.orchestration.runs import latest_records, run_records
+from batch_pipeline.orchestration.runs import edited_description, last_not_refused, latest_records, run_records
 from batch_pipeline.orchestration.shown import Service, listed, looked_up, whole_config
 from batch_pipeline.orchestration.states import ACTIVE, state_of
 from batch_pipeline.parameters import ServiceParameters
@@ -122,10 +122,10 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
     refuse_if_busy(instance, found.declaration, found.partition)
     if record is None:
         raise ServiceNotFound(f"the service {name} has no run, so there is nothing to describe")
-    config = whole_config(instance, found, record.dagster_run)
+    config = _last_config(instance, found, record.dagster_run)
     settings = DeploymentResource().get().settings
     named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)
-    instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description})
+    instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description, TAG_EDITED: "true"})
 
 
 def delete_service(instance: dg.DagsterInstance, name: str, *, results: bool = False) -> int:
@@ -150,7 +150,7 @@ _GONE = RunError("its process ended without a word; what it finished is kept: ru
 def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> int:
     from batch_pipeline import service
 
-    deployment, path = DeploymentResource().get(), whole_config(instance, found, run).get("output_path")
+    deployment, path = DeploymentResource().get(), _last_config(instance, found, run).get("output_path")
     if path is None:
         # It was refused before it had parameters.
         return 0
@@ -175,6 +175,14 @@ def _latest(
 
 
 def _parameters(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> ServiceParameters:
-    config = whole_config(instance, found, run)
+    config = _last_config(instance, found, run)
     settings = DeploymentResource().get().settings
     return named_parameters(config, found.partition, settings, declaration=found.declaration)
+
+
+def _last_config(instance: dg.DagsterInstance, found: ServiceId, newest: DagsterRun) -> dict[str, Any]:
+    """What the service last ran with, its description as edited since; what was refused only where nothing else is."""
+    run = last_not_refused(instance, found.declaration, found.partition) or newest
+    config = whole_config(instance, found, run)
+    edited = edited_description(instance, found.declaration, found.partition)
+    return config if edited is None else {**config, "description": edited}

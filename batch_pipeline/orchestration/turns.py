@@ -18,7 +18,7 @@ from batch_pipeline.errors import LimitReached, ServiceNotFound
 from batch_pipeline.orchestration.admission import existing_services, refuse_above_limit
 from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.names import PARTITION, TAG_NEW_MODEL, full_name
-from batch_pipeline.orchestration.runs import declaration_of, oldest_records, run_records
+from batch_pipeline.orchestration.runs import declaration_of, oldest_records, run_records, was_refused
 from batch_pipeline.settings import Settings
 
 TAG_ADMISSION = ".dagster/batch_pipeline/admission"
@@ -35,7 +35,7 @@ def admit(instance: dg.DagsterInstance, declaration: str, run: DagsterRun, setti
     name = run.tags[PARTITION]
     # A fixed declaration's one service is named as itself, and needs no record.
     recorded = name == declaration or instance.has_dynamic_partition(declaration, name)
-    if not recorded and TAG_NEW_MODEL in run.tags:
+    if TAG_NEW_MODEL in run.tags and _is_deleted(instance, declaration, run):
         raise ServiceNotFound(f"{full_name(declaration, name)} was deleted after the backfill of its model was started")
     if not _is_admitted(instance, declaration, name):
         try:
@@ -46,6 +46,18 @@ def admit(instance: dg.DagsterInstance, declaration: str, run: DagsterRun, setti
         _note(instance, run, "admitted")
     if not recorded:
         instance.add_dynamic_partitions(declaration, [name])
+
+
+def _is_deleted(instance: dg.DagsterInstance, declaration: str, run: DagsterRun) -> bool:
+    """Whether there is no service to run again any more: no record or, of a fixed one, no run but of this backfill."""
+    name = run.tags[PARTITION]
+    if name != declaration or instance.has_dynamic_partition(declaration, name):
+        return not instance.has_dynamic_partition(declaration, name)
+    others = (record.dagster_run for record in run_records(instance, declaration, [name]))
+    model = run.tags[TAG_NEW_MODEL]
+    return all(
+        each.run_id == run.run_id or (was_refused(each) and each.tags.get(TAG_NEW_MODEL) == model) for each in others
+    )
 
 
 def refused_services(instance: dg.DagsterInstance, existing: Mapping[str, Collection[str]]) -> set[ServiceId]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from batch_pipeline.orchestration import services
 from batch_pipeline.orchestration.code_location import JobOrigin
 from batch_pipeline.orchestration.coordinator import ServiceRunCoordinator
 from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
@@ -49,3 +50,17 @@ def test_a_run_of_something_else_is_left_as_it_is(instance, place):
 
     job = dg.Definitions(assets=[output_manifest]).resolve_implicit_global_asset_job_def()
     assert TAG_SERVICE not in queued(instance, job, asset_selection=frozenset({output_manifest.key}))
+
+
+@pytest.mark.parametrize("name", ["deploy_service", "deploy_reviews"])
+def test_a_job_of_another_project_with_a_name_like_ours_has_no_services(instance, place, name):
+    @dg.op
+    def ship() -> None: ...
+
+    @dg.job(name=name, partitions_def=dg.StaticPartitionsDefinition(["monday"]))
+    def deploy() -> None:
+        ship()
+
+    tags = queued(instance, dg.Definitions(jobs=[deploy]).resolve_job_def(name))
+    assert (TAG_SERVICE in tags, TAG_DECLARATION in tags) == (False, False)
+    assert services.list_services(instance) == []

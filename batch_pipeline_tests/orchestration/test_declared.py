@@ -104,11 +104,12 @@ def test_what_only_a_trigger_knows_is_for_a_person_to_give(instance, place, temp
     assert [path.name for path in (place.root / "out").glob("*")] == ["by-hand"] * filled
 
 
-def test_parameters_that_were_refused_are_not_what_the_service_runs_with_later(instance, place, template):
-    """As by an automation condition, after somebody's slip in the Launchpad."""
+@pytest.mark.parametrize("slip", [{"node_count": 0}, {"node_count": 4}, {"input_path": "file:///no/such/folder/"}])
+def test_what_was_refused_is_not_what_the_service_runs_with_later(instance, place, template, slip):
+    """As by an automation condition, after somebody's slip in the Launchpad: no parameters, changed ones, no inputs."""
     job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
     instance.add_dynamic_partitions("reviews", ["monday"])
-    configs = [{"node_count": 2}, {"node_count": 0}, {}]
+    configs = [{"node_count": 2}, slip, {}]
     results = [
         job.execute_in_process(
             instance=instance,
@@ -120,6 +121,20 @@ def test_parameters_that_were_refused_are_not_what_the_service_runs_with_later(i
     ]
     assert [result.success for result in results] == [True, False, True]
     assert services.show_service(instance, "reviews/monday").nodes == 2
+
+
+def test_what_was_refused_is_not_what_the_list_of_services_works_with(instance, place, template):
+    job = definitions(Declaration("reviews", template)).resolve_job_def("deploy_reviews")
+    instance.add_dynamic_partitions("reviews", ["monday"])
+    slip = {"input_path": "file:///no/such/folder/", "output_path": f"file://{place.root}/elsewhere/"}
+    for config in ({}, to_run_config(slip, "reviews")):
+        job.execute_in_process(instance=instance, partition_key="monday", run_config=config, raise_on_error=False)
+    assert services.show_service(instance, "reviews/monday").error.code == "InputMissing"
+    services.describe_service(instance, "reviews/monday", "edited")
+    recorded = services.recorded_parameters(instance, "reviews/monday")
+    assert (recorded.output_path, recorded.description) == (f"file://{place.root}/out/monday/", "edited")
+    assert services.delete_service(instance, "reviews/monday", results=True) > 0
+    assert not list((place.root / "out/monday").glob("*.manifest"))
 
 
 def test_a_service_shows_what_the_template_added_to_what_it_was_given(instance, place, template):
@@ -223,6 +238,30 @@ def test_an_edited_description_stays_when_a_declared_service_runs_again(instance
     assert services.show_service(instance, "reviews/monday").description == "edited"
 
 
+@pytest.mark.parametrize("output", ["out/{{name}}/", "out/"])
+def test_an_edited_description_stays_until_a_run_is_given_another(instance, place, template, output):
+    """Whatever the runs between are launched with: nothing, what the Launchpad opens with, or other parameters."""
+    template = {**template, "output_path": f"file://{place.root}/{output.format()}", "if_changed": "overwrite"}
+    ours = Declaration("reviews", {**template, "description": "by template"})
+    job, name = definitions(ours).resolve_job_def("deploy_reviews"), "reviews" if ours.is_fixed else "monday"
+    if not ours.is_fixed:
+        instance.add_dynamic_partitions("reviews", [name])
+
+    def described_after(config):
+        run_config = to_run_config(config, "reviews") if config else config
+        assert job.execute_in_process(instance=instance, partition_key=name, run_config=run_config).success
+        return services.show_service(instance, f"reviews/{name}").description
+
+    assert described_after({}) == "by template"
+    services.describe_service(instance, f"reviews/{name}", "edited")
+    assert run_config_of_service(name, ours)["ops"]["reviews"]["config"]["description"] == "edited"
+    assert [described_after(config) for config in ({}, None, {"node_count": 2}, {})] == ["edited"] * 4
+    services.describe_service(instance, f"reviews/{name}", "again")
+    assert described_after({}) == "again"
+    assert described_after({"description": "given"}) == "given"
+    assert described_after({}) == ("by template" if ours.is_fixed else "given")
+
+
 @pytest.mark.parametrize(
     ("module", "text", "why"),
     [
@@ -265,9 +304,7 @@ def test_what_a_service_was_given_stays_when_a_later_run_was_given_nothing(insta
     given = to_run_config({"node_count": 2, "description": "two nodes"}, "reviews")
     for config in (given, {}):
         assert assets.execute_in_process(instance=instance, partition_key="monday", run_config=config).success
-    ours, run = find_service(instance, "monday"), next(iter(instance.get_runs()))
-    again = recorded_run_config(instance, ours, run)
-    assert again == given
+    assert recorded_run_config(instance, find_service(instance, "monday")) == given
 
 
 def test_upstream_assets_may_have_partitions_of_their_own(place, template):

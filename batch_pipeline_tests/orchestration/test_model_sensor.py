@@ -243,6 +243,14 @@ def test_a_fixed_service_runs_again(instance, declaration, place):
     assert [each.partition_names for each in backfills(sensor)] == [["reviews"]]
 
 
+def run_of(sensor, backfill, name):
+    """As the daemon makes it. Returns why it failed."""
+    tags = {**backfill.tags, "dagster/partition": name}
+    run = sensor.instance.create_run_for_job(sensor.job, tags=tags)
+    execute_run(InMemoryJob(sensor.job), run, sensor.instance)
+    return run_error(sensor.instance, run.run_id)
+
+
 def test_a_service_that_was_deleted_while_its_backfill_waited_does_not_come_back(sensor, place):
     sensor.instance.add_dynamic_partitions("reviews", ["monday"])
     assert execute(sensor, "monday").success
@@ -251,8 +259,21 @@ def test_a_service_that_was_deleted_while_its_backfill_waited_does_not_come_back
     sensor.tick()
     services.delete_service(sensor.instance, "reviews/monday")
     (backfill,) = backfills(sensor)
-    tags = {**backfill.tags, "dagster/partition": "monday"}
-    run = sensor.instance.create_run_for_job(sensor.job, tags=tags)
-    execute_run(InMemoryJob(sensor.job), run, sensor.instance)
-    assert "was deleted after the backfill" in run_error(sensor.instance, run.run_id).message
+    assert "was deleted after the backfill" in run_of(sensor, backfill, "monday").message
     assert services.list_services(sensor.instance) == []
+
+
+def test_a_fixed_service_that_was_deleted_while_its_backfill_waited_does_not_run(instance, declaration, place):
+    template = {**declaration.template, "output_path": f"file://{place.root}/out/"}
+    sensor = Sensor(instance, replace(declaration, template=template), "model")
+    assert execute(sensor, "reviews").success
+    sensor.tick()
+    push(place, "iris:1.1.0")
+    sensor.tick()
+    (backfill,) = backfills(sensor)
+    services.delete_service(instance, "reviews", results=True)
+    for _ in ("at first", "tried again"):
+        assert "was deleted after the backfill" in run_of(sensor, backfill, "reviews").message
+    services.delete_service(instance, "reviews")
+    assert execute(sensor, "reviews").success
+    assert run_of(sensor, backfill, "reviews") is None

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.system_config.objects import ResolvedRunConfig
 
 from batch_pipeline.orchestration.config import named_parameters
-from batch_pipeline.orchestration.runs import recorded_config
+from batch_pipeline.orchestration.runs import edited_description, parents_description, recorded_config
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
 
@@ -41,6 +42,18 @@ def effective_parameters(
     """Raises `InvalidParameters`."""
     config = effective_config(instance, op_config, name)
     return named_parameters(config, name, settings, declaration=op_config["declaration"])
+
+
+def inherited_description(
+    instance: dg.DagsterInstance, op_config: Mapping[str, Any], name: str, run: DagsterRun
+) -> str | None:
+    """The description that somebody edited, where this run is not given another; None where nobody did."""
+    template = op_config["template"]
+    # The template's own text in a run's config is what the Launchpad or a schedule filled in.
+    filled_in = None if template is None else template.get("description", "")
+    given = op_config["parameters"].get("description", filled_in)
+    edited = edited_description(instance, op_config["declaration"], name, before=run)
+    return edited if given in {filled_in, edited} and edited is not None else parents_description(instance, run)
 
 
 def first_op_config(job: dg.JobDefinition, run_config: Mapping[str, Any]) -> Mapping[str, Any] | None:
