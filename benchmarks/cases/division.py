@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from batch_pipeline.division import divide
+import numpy as np
+
+from batch_pipeline.division import Inputs, divide
 from benchmarks import data
 from benchmarks.main import alone
 from benchmarks.outcome import Outcome
@@ -18,10 +20,11 @@ def run(bench: Workbench) -> list[Outcome]:
 
 
 def _ratio(sizes: list[int]) -> float:
-    shares = [0] * NODES
-    for size, (piece,) in zip(sizes, divide(sizes, [False] * FILES, NODES, 2**16), strict=True):
-        shares[piece.node] += size
-    return max(shares) / min(shares)
+    inputs = Inputs(np.array(sizes, np.int64), np.zeros(FILES, np.bool_))
+    shares = np.zeros(NODES, np.int64)
+    for pieces in divide(lambda: [inputs], NODES, 2**16):
+        np.add.at(shares, pieces.node, inputs.sizes[pieces.input])
+    return float(shares.max() / shares.min())
 
 
 if __name__ == "__main__":
