@@ -102,26 +102,10 @@ def latest_records(instance: dg.DagsterInstance, declaration: str, names: Collec
 
     A service that never ran is left out.
     """
-    latest = _newest_records(instance, declaration, names)
+    latest = _first_met(instance, declaration, names)
     at_work = list(run_records(instance, declaration, names, NOT_FINISHED_STATUSES))
     # A newer run may have been refused because another is at work.
     latest |= {each.dagster_run.tags[PARTITION]: each for each in reversed(at_work) if not is_dead(each.dagster_run)}
-    return latest
-
-
-def _newest_records(instance: dg.DagsterInstance, declaration: str, names: Collection[str]) -> dict[str, RunRecord]:
-    latest: dict[str, RunRecord] = {}
-    missing, cursor = list(names), None
-    while missing:
-        # A service that is found is asked for no more: its older runs may be thousands.
-        page = instance.get_run_records(RunsFilter(tags={PARTITION: missing}), limit=PAGE, cursor=cursor)
-        for record in page:
-            if declaration_of(record.dagster_run) == declaration:
-                latest.setdefault(record.dagster_run.tags[PARTITION], record)
-        if len(page) < PAGE:
-            break
-        missing = [name for name in missing if name not in latest]
-        cursor = page[-1].dagster_run.run_id
     return latest
 
 
@@ -129,19 +113,32 @@ def oldest_records(
     instance: dg.DagsterInstance, declaration: str, names: Collection[str], counts: Callable[[DagsterRun], bool]
 ) -> dict[str, RunRecord]:
     """The first run of each of these services that counts; a service without one is left out."""
-    oldest: dict[str, RunRecord] = {}
+    return _first_met(instance, declaration, names, counts, ascending=True)
+
+
+def _first_met(
+    instance: dg.DagsterInstance,
+    declaration: str,
+    names: Collection[str],
+    counts: Callable[[DagsterRun], bool] = lambda _: True,
+    *,
+    ascending: bool = False,
+) -> dict[str, RunRecord]:
+    """The newest run of each of these services, or the oldest where runs are met in ascending order."""
+    found: dict[str, RunRecord] = {}
     missing, cursor = list(names), None
     while missing:
+        # A service that is found is asked for no more: its other runs may be thousands.
         filters = RunsFilter(tags={PARTITION: missing})
-        page = instance.get_run_records(filters, limit=PAGE, cursor=cursor, ascending=True)
+        page = instance.get_run_records(filters, limit=PAGE, cursor=cursor, ascending=ascending)
         for record in page:
             if declaration_of(record.dagster_run) == declaration and counts(record.dagster_run):
-                oldest.setdefault(record.dagster_run.tags[PARTITION], record)
+                found.setdefault(record.dagster_run.tags[PARTITION], record)
         if len(page) < PAGE:
             break
-        missing = [name for name in missing if name not in oldest]
+        missing = [name for name in missing if name not in found]
         cursor = page[-1].dagster_run.run_id
-    return oldest
+    return found
 
 
 def latest_run(instance: dg.DagsterInstance, declaration: str, name: str) -> DagsterRun | None:
