@@ -60,18 +60,23 @@ def _decoded(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Pictu
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(data))
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if source.channels == 1:
-                return image.convert("L")
-            if source.channels == 4:
-                return image.convert("RGBA")
-            return image.convert("RGB") if steps.do_convert_rgb or image.mode not in ("RGB", "L") else image
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            mode = _mode(image, source, steps)
+            return image if image.mode == mode else image.convert(mode)  # which would copy it all the same
     except Image.DecompressionBombError as error:
         raise InputFailed("not_an_image", f"the image has more pixels than are decoded: {error}") from error
     except _BROKEN as error:
         raise InputFailed("not_an_image", "the file is no image that can be decoded (or is cut short)") from error
+
+
+def _mode(image: Picture, source: FileInput, steps: ImagePreprocessing) -> str:
+    if source.channels == 1:
+        return "L"
+    if source.channels == 4:
+        return "RGBA"
+    return image.mode if image.mode in ("RGB", "L") and not steps.do_convert_rgb else "RGB"
 
 
 def _resized(image: Picture, size: Size, resample: int) -> Picture:
