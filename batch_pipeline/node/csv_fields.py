@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class TensorColumns:
     rank: int
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def is_one_block(self) -> bool:
         """Whether its columns are numbers that need no conversion of their own."""
         return (
@@ -189,6 +190,19 @@ def _nearest_single(stripped: str) -> float:
     if exact == middle:
         return wide
     return float(max(single, other) if exact > middle else min(single, other))
+
+
+def is_rounded_once(wide: Array, element: str) -> bool:
+    """Whether these float64, as float() reads them, are the numbers as written in that type once they are cast."""
+    import numpy as np
+
+    sizes = np.abs(wide)
+    if not (sizes < _TOO_LARGE[element]).all():
+        return False
+    if element != "float32":
+        return True
+    doubtful = ((wide.view(np.uint64) & np.uint64(_REST)) == _HALF) | ((sizes <= _SUBNORMAL) & (sizes > 0))
+    return not doubtful.any()
 
 
 def _fitting_integer(stripped: str, column: Column) -> int:

@@ -64,7 +64,7 @@ class CsvWork:
         mapping, tensors = self._columns(tuple(names or ()))
         waiting: deque[tuple[bytes, Future[tuple[csv_rows.Rows, Future[Answered]]]]] = deque()
         for block in blocks:
-            waiting.append((block, self.parsers.submit(self._submit, block, tensors)))
+            waiting.append((block, self._parsing(block, tensors)))
             if len(waiting) > AHEAD:
                 yield self._finished(*waiting.popleft(), mapping, names)
         while waiting:
@@ -94,6 +94,16 @@ class CsvWork:
         block = next(blocks, b"")
         first, rest = csv_blocks.first_row(block, multiline=self.csv.multiline)
         return (itertools.chain([rest], blocks) if rest else blocks), first
+
+    def _parsing(
+        self, block: bytes, tensors: tuple[TensorColumns, ...]
+    ) -> Future[tuple[csv_rows.Rows, Future[Answered]]]:
+        if len(block) > csv_rows.SMALL_BLOCK:
+            return self.parsers.submit(self._submit, block, tensors)
+        # Done sooner than handed over.
+        parsed: Future[tuple[csv_rows.Rows, Future[Answered]]] = Future()
+        parsed.set_result(self._submit(block, tensors))
+        return parsed
 
     def _submit(self, block: bytes, tensors: tuple[TensorColumns, ...]) -> tuple[csv_rows.Rows, Future[Answered]]:
         rows = csv_rows.parse(block, tensors, multiline=self.csv.multiline)

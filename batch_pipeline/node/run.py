@@ -7,7 +7,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from batch_pipeline.node.csv_unit import CsvWork
 from batch_pipeline.node.job import NodeJob, Progress, Recorder
 from batch_pipeline.node.reading import Sources
 from batch_pipeline.node.tally import Tally
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from batch_pipeline.share_links import ShareLinkReader
     from batch_pipeline.storage import Storage
 
-CSVS_AT_ONCE = 16
-FILES_AT_ONCE = 64
+AT_ONCE = 64
+"""Units. A request to a store is mostly waiting, so that small ones take many."""
 
 
 def run_node(
@@ -39,17 +38,16 @@ def run_node(
     tally = Tally(job.unit_count, on_progress)
     with opened_work(job) as work, ThreadPoolExecutor(LARGE_CSVS_AT_ONCE, thread_name_prefix="read") as readers:
         node = Worker(work, Sources(storage, share_links), storage, recorder, tally, stopping, readers)
-        at_once = CSVS_AT_ONCE if isinstance(work, CsvWork) else FILES_AT_ONCE
-        with ThreadPoolExecutor(at_once, thread_name_prefix="unit") as workers:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="unit") as workers:
             try:
-                _feed(job, node, workers, tally, at_once)
+                _feed(job, node, workers, tally)
             except BaseException:
                 node.give_up()
                 raise
     return tally.progress, work.sample.pairs
 
 
-def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally, at_once: int) -> None:
+def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally) -> None:
     """Keeps every worker busy with one unit and one more in waiting; raises what a worker raised."""
     finished: SimpleQueue[Future[None]] = SimpleQueue()
     running = 0
@@ -59,7 +57,7 @@ def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally, at_once: 
             break
         workers.submit(node.process, unit).add_done_callback(finished.put)
         running += 1
-        while running >= 2 * at_once:
+        while running >= 2 * AT_ONCE:
             running -= _taken(finished, node, tally)
     while running:
         running -= _taken(finished, node, tally)

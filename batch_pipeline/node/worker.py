@@ -28,6 +28,9 @@ LARGE_CSVS_AT_ONCE = 4
 SMALL_CSV = 8 * 2**20
 BYTES_AT_ONCE = 512 * 2**20
 """Of files that are read whole."""
+CSV_BYTES_AT_ONCE = 128 * 2**20
+UNKNOWN_CSV = 2**20
+"""What a CSV counts for of which nobody knows the size."""
 LARGEST_FILE = 2 * 2**30
 POLL_SECONDS = 0.25
 
@@ -54,6 +57,7 @@ class Worker:
         self._given_up = False
         self._asked = 0.0
         self._budget = ByteBudget(BYTES_AT_ONCE)
+        self._csv_budget = ByteBudget(CSV_BYTES_AT_ONCE)
         self._large = Semaphore(LARGE_CSVS_AT_ONCE)
         self._readers = readers
 
@@ -101,7 +105,9 @@ class Worker:
             raise InputFailed(
                 "not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv"
             )
+        size = UNKNOWN_CSV if unit.size is None else min(unit.size, SMALL_CSV)
         with (
+            self._csv_budget.holding(size),
             self._sources.open_part(unit) as opened,
             self._large if opened.size > SMALL_CSV else nullcontext(),
             self._writing(unit) as write,
