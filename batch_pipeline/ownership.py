@@ -97,12 +97,14 @@ def claim(
     for another service and ServiceLocked where it lives.
     """
     while True:
-        if _write(storage, layout, owner, if_match=None):
-            return
         found = _read(storage, layout)
         if found is None:
+            if _write(storage, layout, owner, if_match=None):
+                return
             continue
         lock, etag = found
+        if lock.owner == owner and 0 <= time.time() - lock.beat < BEAT_SECONDS:
+            return  # as an earlier step of this run has left it
         if lock.owner.run_id != owner.run_id and not _may_take_over(
             storage, layout, owner, lock, etag, lock_seconds, is_gone
         ):

@@ -83,7 +83,7 @@ def launch(
         with open_instance(quiet=wait) as ours:
             return launch(parameters, wait=wait, overwrite=overwrite, instance=ours, on_progress=on_progress)
     _check_queue(instance, wait=wait)
-    deployment = DeploymentResource().get()
+    deployment = DeploymentResource().anew()
     end_dead_runs(instance)
     parameters, is_new = _admitted(parameters, instance, deployment, overwrite=overwrite)
     # Who executes it is known from the first moment, so that a run is never left behind by a process that is killed.

@@ -3,6 +3,7 @@
 Their keys are ours: a project that declares services beside its own assets has resources of its own.
 """
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -20,15 +21,24 @@ DEPLOYMENT = "batch_pipeline_deployment"
 """Steps, sensors and schedules have an argument of this name, as Dagster wants it."""
 IO_MANAGER = "batch_pipeline_io_manager"
 
+_OF = ("AWS_", "BATCH_PIPELINE_", "HOME")
+"""What a deployment and its clients are made from begins so, in the environment."""
+
 
 class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The deployment: its settings are environment variables."""
 
     def get(self) -> "Deployment":
-        """Raises `InvalidSettings`."""
-        from batch_pipeline.deployment import Deployment
+        """The process's own, with its clients and tables, for as long as it is to be the same.
 
-        return Deployment.from_environment()
+        Raises `InvalidSettings`.
+        """
+        return _deployment(frozenset((name, value) for name, value in os.environ.items() if name.startswith(_OF)))
+
+    def anew(self) -> "Deployment":
+        """The same at the start of something new: tables and credentials are read again. Raises `InvalidSettings`."""
+        _deployment.cache_clear()
+        return self.get()
 
     def in_tick(self) -> "Deployment":
         """The same for a sensor, which must end well before Dagster ends its tick. Raises `InvalidSettings`."""
@@ -36,6 +46,13 @@ class DeploymentResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from batch_pipeline.storage.timeouts import IN_TICKS
 
         return Deployment.from_environment(timeouts=IN_TICKS)
+
+
+@lru_cache(maxsize=1)
+def _deployment(_environment: frozenset[tuple[str, str]]) -> "Deployment":
+    from batch_pipeline.deployment import Deployment
+
+    return Deployment.from_environment()
 
 
 def io_manager(folder: Location | None) -> dg.ConfigurableIOManagerFactory[Any]:

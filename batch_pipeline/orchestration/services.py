@@ -47,7 +47,7 @@ __all__ = [
 def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Service]:
     """All services whose name contains `search` (in any case), newest first."""
     found = [each for each in listed_services(instance) if search.casefold() in each.name.casefold()]
-    deployment = DeploymentResource().get()
+    deployment = DeploymentResource().anew()
     services = [listed(each, record, deployment) for each, record in _latest(instance, found)]
     oldest = datetime.min.replace(tzinfo=UTC)
     return sorted(services, key=lambda service: service.created or oldest, reverse=True)
@@ -56,7 +56,7 @@ def list_services(instance: dg.DagsterInstance, *, search: str = "") -> list[Ser
 def show_service(instance: dg.DagsterInstance, name: str) -> Service:
     """The service, with the error where it failed. Raises `ServiceNotFound`."""
     found, record = _found(instance, name)
-    service = looked_up(found, record, DeploymentResource().get(), instance)
+    service = looked_up(found, record, DeploymentResource().anew(), instance)
     if record is None or service.state != "failed":
         return service
     return replace(service, error=run_error(instance, record.dagster_run.run_id) or _GONE)
@@ -123,7 +123,7 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
     if record is None:
         raise ServiceNotFound(f"the service {name} has no run, so there is nothing to describe")
     config = _last_config(instance, found, record.dagster_run)
-    settings = DeploymentResource().get().settings
+    settings = DeploymentResource().anew().settings
     named_parameters({**config, "description": description}, found.partition, settings, declaration=found.declaration)
     instance.add_run_tags(record.dagster_run.run_id, {TAG_DESCRIPTION: description, TAG_EDITED: "true"})
 
@@ -150,7 +150,7 @@ _GONE = RunError("its process ended without a word; what it finished is kept: ru
 def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> int:
     from batch_pipeline import service
 
-    deployment, path = DeploymentResource().get(), _last_config(instance, found, run).get("output_path")
+    deployment, path = DeploymentResource().anew(), _last_config(instance, found, run).get("output_path")
     if path is None:
         # It was refused before it had parameters.
         return 0
@@ -176,7 +176,7 @@ def _latest(
 
 def _parameters(instance: dg.DagsterInstance, found: ServiceId, run: DagsterRun) -> ServiceParameters:
     config = _last_config(instance, found, run)
-    settings = DeploymentResource().get().settings
+    settings = DeploymentResource().anew().settings
     return named_parameters(config, found.partition, settings, declaration=found.declaration)
 
 

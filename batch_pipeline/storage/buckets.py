@@ -25,6 +25,8 @@ class Buckets:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._bare_etags = False
+        """Whether the store compares If-Match with the quotes, as Ceph before 18 does: with them it never fits."""
 
     def head(self, location: Location) -> ObjectInfo:
         with boto_errors(location, bucket=location.bucket):
@@ -147,21 +149,25 @@ class Buckets:
         return answer["ETag"].strip('"')
 
     def _replace(self, location: Location, data: bytes, etag: str) -> str:
-        """Write over the version `etag`. Ceph before 18 compares If-Match with the quotes, so it never fits there:
-        where the object is still that version, the bare ETag is tried, which the store judges just as atomically.
+        """Write over the version `etag`. Where the object still is that version and yet the store says no, it wants
+        the bare ETag, which it judges just as atomically.
         """
         try:
-            return self._put(location, data, {"IfMatch": f'"{etag}"'})
+            return self._put(location, data, {"IfMatch": etag if self._bare_etags else f'"{etag}"'})
         except ObjectNotFound:
             raise changed(location) from None
         except PreconditionFailed:
-            try:
-                still = self.head(location).etag == etag
-            except ObjectNotFound:
-                still = False
-            if not still:
+            if self._bare_etags or not self._is_still(location, etag):
                 raise
-        return self._put(location, data, {"IfMatch": etag})
+        written = self._put(location, data, {"IfMatch": etag})
+        self._bare_etags = True
+        return written
+
+    def _is_still(self, location: Location, etag: str) -> bool:
+        try:
+            return self.head(location).etag == etag
+        except ObjectNotFound:
+            return False
 
     def _delete_plain(self, locations: Sequence[Location]) -> None:
         bucket = locations[0].bucket
