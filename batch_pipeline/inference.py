@@ -85,6 +85,7 @@ def run_share(
         join_input=plan.join_input,
         threads=threads,
         providers=spec.providers,
+        batch_seconds=deployment.settings.batch_seconds,
     )
     report(Progress())
     final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.node.batch_size import BatchSize
-from batch_pipeline.node.engine import BatchFailed, Engine, OutOfMemory, Outputs
+from batch_pipeline.node.csv_fields import RowError
+from batch_pipeline.node.engine import BatchFailed, Engine, OutOfMemory, Outputs, TimedOut
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+
+LEAST_PART = 1 / 16
+"""Of the time limit, for the few rows that are left of a call that took too long."""
 
 
 class Stopped(Exception):
@@ -34,7 +39,7 @@ class Answered:
     """The outputs of a piece's good rows, in order, and why each of the others has none (by position in the piece)."""
 
     outputs: Outputs = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, RowError] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,10 +77,10 @@ class _Stoppable:
     def stop(self) -> None:
         self._stopped = True
 
-    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+    def run(self, inputs: Mapping[str, Array], part: float = 1.0) -> Outputs:
         if self._stopped:
             raise Stopped
-        return self._engine.run(inputs)
+        return self._engine.run(inputs, part)
 
 
 class BatchingEngine:
@@ -195,7 +200,8 @@ class _Calls:
     def __init__(self, engine: Engine, rule: BatchRule, size: BatchSize) -> None:
         self._engine, self._rule, self.size = engine, rule, size
         self.parts: list[Outputs] = []
-        self.failed: dict[int, str] = {}
+        self.failed: dict[int, RowError] = {}
+        self._part = 1.0
 
     def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
         """Halves a batch that fails until only the guilty rows are left out."""
@@ -207,25 +213,38 @@ class _Calls:
         except BatchFailed as error:
             if isinstance(error, OutOfMemory):
                 self.size.out_of_memory(rows)
-            if rows == 1:
+            if rows == 1 and isinstance(error, TimedOut):
+                self._fail(offset, error)
+            elif rows == 1:
                 self._answer_alone(inputs, offset)
-                return
-            half = rows // 2
-            self.answer(_slice(inputs, 0, half), half, offset)
-            self.answer(_slice(inputs, half, rows - half), rows - half, offset + half)
+            else:
+                self._answer_halves(inputs, rows, offset, error)
+
+    def _answer_halves(self, inputs: Mapping[str, Array], rows: int, offset: int, error: BatchFailed) -> None:
+        """Where all together took too long, each half has half the time: a call that hangs costs little more then."""
+        before, half = self._part, rows // 2
+        if isinstance(error, TimedOut) and self._rule.fixed is None:
+            self._part = max(before / 2, LEAST_PART)
+        self.answer(_slice(inputs, 0, half), half, offset)
+        self.answer(_slice(inputs, half, rows - half), rows - half, offset + half)
+        self._part = before
 
     def _answer_alone(self, inputs: Mapping[str, Array], offset: int) -> None:
         """One row, and only once: some models take no more, and one that is guilty is so alone."""
         try:
             self._call(inputs, 1, 1)
         except BatchFailed as error:
-            self.failed[offset] = str(error)
+            self._fail(offset, error)
+
+    def _fail(self, offset: int, error: BatchFailed) -> None:
+        self.failed[offset] = RowError(error.code, str(error))
 
     def _call(self, inputs: Mapping[str, Array], rows: int, multiple: int) -> None:
         rule = self._rule
         called = rows if rule.whole else rule.fixed or self._filled(rows, multiple)
         began = time.perf_counter()
-        outputs = self._engine.run({name: _padded(array, called - rows) for name, array in inputs.items()})
+        padded = {name: _padded(array, called - rows) for name, array in inputs.items()}
+        outputs = self._engine.run(padded, self._part)
         self.size.took(called, time.perf_counter() - began)
         self.parts.append({name: _of_rows(name, value, rule, rows, called) for name, value in outputs.items()})
 
