@@ -186,11 +186,7 @@ def answer_rows(
 ) -> Answered:
     """Every row's answer or reason, in batches as the rule has it. Raises NodeFailed for outputs that fit no row."""
     calls = _Calls(engine, rule, size or size_of(rule))
-    start = 0
-    while start < rows:
-        count = rows if rule.whole else min(calls.size.rows, rows - start)
-        calls.answer(inputs if rule.whole else _slice(inputs, start, count), count, start)
-        start += count
+    calls.answer_all(inputs, rows, 0)
     return Answered(_joined(calls.parts), calls.failed)
 
 
@@ -203,7 +199,15 @@ class _Calls:
         self.failed: dict[int, RowError] = {}
         self._part = 1.0
 
-    def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
+    def answer_all(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
+        """In batches as large as they may be by then."""
+        start, whole = 0, self._rule.whole
+        while start < rows:
+            count = rows if whole else min(self.size.rows, rows - start)
+            self._answer(inputs if whole else _slice(inputs, start, count), count, offset + start)
+            start += count
+
+    def _answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
         """Halves a batch that fails until only the guilty rows are left out."""
         try:
             self._call(inputs, rows, self._rule.multiple)
@@ -212,7 +216,7 @@ class _Calls:
                 self._answer_alone(_slice(inputs, start, 1), offset + start)
         except BatchFailed as error:
             if isinstance(error, OutOfMemory):
-                self.size.out_of_memory(rows)
+                self.size.too_many(rows)
             if rows == 1 and isinstance(error, TimedOut):
                 self._fail(offset, error)
             elif rows == 1:
@@ -221,13 +225,19 @@ class _Calls:
                 self._answer_halves(inputs, rows, offset, error)
 
     def _answer_halves(self, inputs: Mapping[str, Array], rows: int, offset: int, error: BatchFailed) -> None:
-        """Where all together took too long, each half has half the time: a call that hangs costs little more then."""
-        before, half = self._part, rows // 2
-        if isinstance(error, TimedOut) and self._rule.fixed is None:
-            self._part = max(before / 2, LEAST_PART)
-        self.answer(_slice(inputs, 0, half), half, offset)
-        self.answer(_slice(inputs, half, rows - half), rows - half, offset + half)
-        self._part = before
+        """Where all together took too long, each half has half the time: a call that hangs costs little more then.
+
+        Where no row was to blame, they were too many.
+        """
+        part, failed, timed_out = self._part, len(self.failed), isinstance(error, TimedOut)
+        if timed_out and self._rule.fixed is None:
+            self._part = max(part / 2, LEAST_PART)
+        half = rows // 2
+        self.answer_all(_slice(inputs, 0, half), half, offset)
+        self.answer_all(_slice(inputs, half, rows - half), rows - half, offset + half)
+        if timed_out and len(self.failed) == failed:
+            self.size.too_many(rows)
+        self._part = part
 
     def _answer_alone(self, inputs: Mapping[str, Array], offset: int) -> None:
         """One row, and only once: some models take no more, and one that is guilty is so alone."""

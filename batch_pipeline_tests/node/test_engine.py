@@ -137,7 +137,7 @@ def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger(
         answered = batching.submit({"x": x}, 64).result()
     assert answered.outputs["y"].tolist() == (x * 2).tolist()
     assert not answered.failed
-    assert engine.calls == [16, 8, 4, 4, 8, *[4] * 14]
+    assert engine.calls == [16, 8, *[4] * 16]
 
 
 class Slow:

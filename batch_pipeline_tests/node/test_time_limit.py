@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,36 @@ def test_a_row_of_a_fixed_batch_has_the_whole_limit_each_time(tmp_path: Path, li
 
 def test_a_call_within_the_limit_is_let_be(tmp_path: Path, limit: TimeLimit) -> None:
     assert engine(poisons.endless(tmp_path / "m.onnx"), limit).run(column(1, 2))["y"].tolist() == [[2], [4]]
+
+
+class Patient:
+    """An engine that takes as long for each row, and is ended after the time of 32."""
+
+    lanes = 1
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def run(self, inputs: Mapping[str, Any], part: float = 1.0) -> dict[str, Any]:
+        self.calls.append(len(inputs["x"]))
+        if len(inputs["x"]) > 32 * part or 666 in inputs["x"]:
+            raise TimedOut("too long")
+        return {"y": inputs["x"] * 2}
+
+
+def test_a_model_that_is_slow_gets_smaller_calls_from_then_on() -> None:
+    slow = Patient()
+    answered = answer_rows(slow, BatchRule(most=64), column(*range(256)), 256)
+    assert answered.outputs["y"][:, 0].tolist() == [2 * row for row in range(256)]
+    assert not answered.failed
+    assert slow.calls == [64, 32, 16, 8, 4, *[2] * 128]
+
+
+def test_a_row_that_hangs_makes_no_call_smaller() -> None:
+    engine = Patient()
+    answered = answer_rows(engine, BatchRule(most=8), column(1, 2, 666, *range(3, 40)), 40)
+    assert list(answered.failed) == [2]
+    assert engine.calls[-4:] == [8, 8, 8, 8]
 
 
 def test_the_watch_ends_with_the_limit(tmp_path: Path) -> None:
