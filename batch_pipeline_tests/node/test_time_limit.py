@@ -132,7 +132,7 @@ def test_a_process_ends_itself_where_an_operator_never_comes_back(tmp_path: Path
         "from batch_pipeline.node.engine import OnnxEngine\n"
         "from batch_pipeline.node.time_limit import TimeLimit\n"
         "from pathlib import Path\n"
-        "with TimeLimit(0.5, grace=0.5) as limit:\n"
+        "with TimeLimit(3, grace=1) as limit:\n"
         "    engine = OnnxEngine(Path(sys.argv[1]), threads=1, providers=['CPUExecutionProvider'], outputs=['y'],"
         " limit=limit)\n"
         "    print(engine.run({'x': np.ones((1, 1), np.float32)}), flush=True)\n"
