@@ -113,13 +113,15 @@ class OnnxEngine:
 
     def _run_watched(self, limit: TimeLimit, inputs: Mapping[str, Array], part: float) -> list[Any]:
         options = self._run_options()
-        with limit.watching(options, part) as call:
-            try:
-                values: list[Any] = self._session.run(self._outputs, dict(inputs), options)
-            except self._refusals as error:
-                if call.ended:
-                    raise TimedOut(f"the model took longer than {limit.seconds * part:g} seconds") from error
-                raise
+        call = limit.begin(options, part)
+        try:
+            values: list[Any] = self._session.run(self._outputs, dict(inputs), options)
+        except self._refusals as error:
+            if call.ended:
+                raise TimedOut(f"the model took longer than {limit.seconds * part:g} seconds") from error
+            raise
+        finally:
+            limit.end(call)
         return values
 
 

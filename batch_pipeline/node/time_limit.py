@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -25,7 +24,9 @@ class Endable(Protocol):
 
 
 @dataclass(eq=False)
-class _Call:
+class Call:
+    """One that is watched."""
+
     options: Endable
     deadline: float
     ended: bool = False
@@ -49,19 +50,18 @@ class TimeLimit:
         self.seconds = seconds
         self._grace = min(seconds, GRACE_SECONDS) if grace is None else grace
         self._stuck = stuck or end_process
-        self._calls: set[_Call] = set()
+        self._calls: set[Call] = set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="time-limit", daemon=True)
 
-    @contextmanager
-    def watching(self, options: Endable, part: float) -> Iterator[_Call]:
-        """Watches one call; it may take that part of the limit."""
-        call = _Call(options, time.monotonic() + self.seconds * part)
+    def begin(self, options: Endable, part: float) -> Call:
+        """Watches one call, which may take that part of the limit, until it is said to be at its end."""
+        call = Call(options, time.monotonic() + self.seconds * part)
         self._calls.add(call)
-        try:
-            yield call
-        finally:
-            self._calls.discard(call)
+        return call
+
+    def end(self, call: Call) -> None:
+        self._calls.discard(call)
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self.seconds / 20)):

@@ -118,7 +118,8 @@ def test_an_operator_that_never_comes_back_is_told_of(tmp_path: Path) -> None:
         terminate = False
 
     options = Deaf()
-    with TimeLimit(0.05, grace=0.05, stuck=stuck) as limit, limit.watching(options, 1.0):
+    with TimeLimit(0.05, grace=0.05, stuck=stuck) as limit:
+        limit.begin(options, 1.0)
         assert go_on.wait(30)
     assert options.terminate
     assert "0.05 seconds" in told[0]
