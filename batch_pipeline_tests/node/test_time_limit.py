@@ -15,7 +15,7 @@ import pytest
 from batch_pipeline.node import time_limit
 from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
 from batch_pipeline.node.csv_fields import RowError
-from batch_pipeline.node.engine import OnnxEngine, TimedOut
+from batch_pipeline.node.engine import OnnxEngine, OutOfMemory, TimedOut
 from batch_pipeline.node.time_limit import TimeLimit
 from batch_pipeline_tests.faults import poisons
 from batch_pipeline_tests.node.jobs import job, result, rows_schema, run, unit
@@ -150,6 +150,16 @@ def test_a_process_ends_itself_where_an_operator_never_comes_back(tmp_path: Path
     assert "2." in ended.stdout
     assert "one of its operators does not come back" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_row_for_which_onnx_runtime_finds_no_memory_fails_alone(tmp_path: Path, limit: TimeLimit) -> None:
+    """A matrix of 4 TB, for one row alone."""
+    hungry = engine(poisons.stuck(tmp_path / "m.onnx"), limit)
+    with pytest.raises(OutOfMemory):
+        hungry.run(column(1e6))
+    answered = answer_rows(hungry, BatchRule(most=4), column(1, 2, 1e6, 3), 4)
+    assert answered.outputs["y"][:, 0].tolist() == [2, 4, 6]
+    assert {at: error.code for at, error in answered.failed.items()} == {2: "inference_failed"}
 
 
 def test_a_call_that_was_ended_says_so(tmp_path: Path, limit: TimeLimit) -> None:
