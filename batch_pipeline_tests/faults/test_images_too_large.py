@@ -136,8 +136,15 @@ def test_a_strip_that_is_resized_to_a_gigantic_one_is_refused() -> None:
     assert "1 x 60000, resized to 224 x 13440000" in failed.value.message
 
 
-def test_a_format_whose_decoder_starts_a_program_is_no_image() -> None:
-    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+@pytest.mark.parametrize("kind", ["PCX", "SGI", "EPS"])
+def test_a_kind_that_is_not_listed_is_no_image(kind: str) -> None:
+    """That of EPS would start another program."""
     with pytest.raises(InputFailed) as failed:
-        file_tensor(eps, image_input(None, None), ImagePreprocessing())
+        file_tensor(bytes(small(kind)), image_input(None, None), ImagePreprocessing())
     assert failed.value.code == "not_an_image"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_every_kind_that_is_listed_is_one(kind: str) -> None:
+    tensor = file_tensor(bytes(small(kind)), image_input(None, None), ImagePreprocessing(do_resize=False))
+    assert tensor.shape == (1, 3, 8, 8)
