@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from batch_pipeline.node_specs import NodeSpec
 
 OnProgress = Callable[[Progress], None]
+
+_log = logging.getLogger(__name__)
 
 
 def run_share(
@@ -107,6 +110,7 @@ def _run_share(
     )
     report(Progress())
     if mark.died:
+        _log.warning("node %d: an earlier process died at its work; it goes on in one that is watched over", shard.node)
         final, sample, lost = run_apart(job, storage, deployment.share_links, ledger, report, stopping)
         mark.stays = lost > 0 or final.done < job.unit_count
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,6 +32,8 @@ HOPELESS = 20
 """Where so many inputs kill the process one after the other, it is not for them that it dies."""
 END_SECONDS = 30.0
 """So long a process may take to end that was told to, as what it works on is no longer wanted."""
+
+_log = logging.getLogger(__name__)
 
 Samples = tuple[dict[str, object], ...]
 
@@ -242,6 +245,7 @@ class _Node:
             what = f"the model did not come back within {self._job.batch_seconds:g} seconds, and could not be ended"
         else:
             code, what = "engine_died", f"the process died twice at this input, the second time at it alone ({death})"
+        _log.warning("line %d of the input list is left out: %s", unit.line, what)
         self._record(UnitError(unit.line, unit.digest, unit.part, code, what))
         self.lost += 1
         self._in_a_row += 1

@@ -76,11 +76,17 @@ class _Stoppable:
 
     def stop(self) -> None:
         self._stopped = True
+        self._engine.stop()
 
     def run(self, inputs: Mapping[str, Array], part: float = 1.0) -> Outputs:
         if self._stopped:
             raise Stopped
-        return self._engine.run(inputs, part)
+        try:
+            return self._engine.run(inputs, part)
+        except BatchFailed:
+            if self._stopped:
+                raise Stopped from None
+            raise
 
 
 class BatchingEngine:
@@ -116,7 +122,7 @@ class BatchingEngine:
         return answer
 
     def stop(self) -> None:
-        """Lets the calls end that are under way, and makes no more: who waits for an answer gets Stopped."""
+        """Ends the calls that are under way, and makes no more: who waits for an answer gets Stopped."""
         self._engine.stop()
 
     def _serve(self) -> None:

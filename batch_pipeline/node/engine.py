@@ -59,6 +59,10 @@ class Engine(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """Ends the calls that are under way, as soon as that is possible."""
+        ...
+
 
 class OnnxEngine:
     """A model in ONNX Runtime, on the providers it was asked to run on and no others.
@@ -110,6 +114,10 @@ class OnnxEngine:
         except self._refusals as error:
             raise _failure(error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def stop(self) -> None:
+        if self._limit is not None:
+            self._limit.end_all()
 
     def _run_watched(self, limit: TimeLimit, inputs: Mapping[str, Array], part: float) -> list[Any]:
         options = self._run_options()

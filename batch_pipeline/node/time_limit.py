@@ -52,16 +52,25 @@ class TimeLimit:
         self._stuck = stuck or end_process
         self._calls: set[Call] = set()
         self._closed = threading.Event()
+        self._ending = False
         self._thread = threading.Thread(target=self._watch, name="time-limit", daemon=True)
 
     def begin(self, options: Endable, part: float) -> Call:
         """Watches one call, which may take that part of the limit, until it is said to be at its end."""
         call = Call(options, time.monotonic() + self.seconds * part)
         self._calls.add(call)
+        if self._ending:
+            call.ended = options.terminate = True
         return call
 
     def end(self, call: Call) -> None:
         self._calls.discard(call)
+
+    def end_all(self) -> None:
+        """Tells all calls to end, those that are about to begin as well."""
+        self._ending = True
+        for call in self._calls.copy():
+            call.ended = call.options.terminate = True
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self.seconds / 20)):

@@ -120,6 +120,8 @@ class Hungry:
 
     lanes = 1
 
+    def stop(self) -> None: ...
+
     def __init__(self, room: int) -> None:
         self.room = room
         self.calls: list[int] = []
@@ -144,6 +146,8 @@ class Slow:
     """An engine whose first call takes until it is let go on."""
 
     lanes = 1
+
+    def stop(self) -> None: ...
 
     def __init__(self) -> None:
         self.calls = 0

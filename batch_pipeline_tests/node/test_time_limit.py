@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 
 from batch_pipeline.node import time_limit
-from batch_pipeline.node.batching import BatchingEngine, BatchRule, answer_rows
+from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
 from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node.engine import OnnxEngine, OutOfMemory, TimedOut
-from batch_pipeline.node.time_limit import TimeLimit
+from batch_pipeline.node.time_limit import Call, Endable, TimeLimit
 from batch_pipeline_tests.faults import poisons
 from batch_pipeline_tests.node.jobs import job, result, rows_schema, run, unit
 
@@ -64,6 +65,8 @@ class Patient:
 
     lanes = 1
 
+    def stop(self) -> None: ...
+
     def __init__(self) -> None:
         self.calls: list[int] = []
 
@@ -87,6 +90,25 @@ def test_a_row_that_hangs_makes_no_call_smaller() -> None:
     answered = answer_rows(engine, BatchRule(most=8), column(1, 2, 666, *range(3, 40)), 40)
     assert list(answered.failed) == [2]
     assert engine.calls[-4:] == [8, 8, 8, 8]
+
+
+def test_a_call_that_hangs_is_ended_where_the_node_is_stopped(tmp_path: Path) -> None:
+    calls: list[Endable] = []
+
+    class Noting(TimeLimit):
+        def begin(self, options: Endable, part: float) -> Call:
+            call = super().begin(options, part)
+            calls.append(options)
+            return call
+
+    endless = poisons.endless(tmp_path / "m.onnx")
+    with Noting(3600) as limit, BatchingEngine(engine(endless, limit), BatchRule(most=8)) as batching:
+        answer = batching.submit(column(1, poisons.ENDLESS), 2)
+        while not calls:
+            time.sleep(0.01)
+        batching.stop()
+        with pytest.raises(Stopped):
+            answer.result()
 
 
 def test_the_watch_ends_with_the_limit(tmp_path: Path) -> None:
