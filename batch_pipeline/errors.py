@@ -109,6 +109,10 @@ class ServiceMadeOver(ServiceFailed):
     """The output folder was made over from something else since this run began, and is no longer its own."""
 
 
+class ScratchFull(ServiceFailed):
+    """There is no room on this machine's disk for what a step sets aside."""
+
+
 class OwnershipLost(ServiceFailed):
     """Another run took over the output folder while this one was not heard of."""
 

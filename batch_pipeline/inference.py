@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_pipeline.continuing import finished_units
+from batch_pipeline.death_mark import DeathMark, death_mark
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.inputs import InputList
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[Progress], None]
 
+_log = logging.getLogger(__name__)
+
 
 def run_share(
     shard: Shard,
@@ -39,10 +43,27 @@ def run_share(
     stopping: Callable[[], bool],
 ) -> tuple[Progress, tuple[dict[str, object], ...]]:
     """The node's progress, all attempts together, and a few answers. Raises NodeFailed, or ModelRefused."""
+    _bound_readers(threads)
+    storage, layout = deployment.storage, OutputLayout(shard.output)
+    with death_mark(storage, layout, shard.node) as mark:
+        return _run_share(shard, plan, deployment, ledger, on_progress, mark, threads=threads, stopping=stopping)
+
+
+def _run_share(
+    shard: Shard,
+    plan: Plan,
+    deployment: Deployment,
+    ledger: LedgerWriter,
+    on_progress: OnProgress,
+    mark: DeathMark,
+    *,
+    threads: int,
+    stopping: Callable[[], bool],
+) -> tuple[Progress, tuple[dict[str, object], ...]]:
     from batch_pipeline.models.mapping import parse
+    from batch_pipeline.node.apart import run_apart
     from batch_pipeline.node.run import run_node
 
-    _bound_readers(threads)
     storage, layout = deployment.storage, OutputLayout(shard.output)
     spec = deployment.node_specs[shard.spec]
     spent = NodeRecordWriter(storage, layout, attempt=plan.attempt, node=shard.node, spec=spec)
@@ -59,7 +80,7 @@ def run_share(
         else None
     )
     table = load_table(storage, layout.shard(shard.node))
-    done = finished_units(storage, layout, shard.node, table) if plan.attempt > 1 else none_of(table)
+    done = finished_units(storage, layout, shard.node, table) if plan.attempt > 1 or mark.died else none_of(table)
     share = plan.shards[shard.node]
     left = [work_of(table, done)]
     pairs = paired(left, _planned_inputs(plan, deployment), offset=share.offset, line=share.first_line)
@@ -85,9 +106,15 @@ def run_share(
         join_input=plan.join_input,
         threads=threads,
         providers=spec.providers,
+        batch_seconds=deployment.settings.batch_seconds,
     )
     report(Progress())
-    final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
+    if mark.died:
+        _log.warning("node %d: an earlier process died at its work; it goes on in one that is watched over", shard.node)
+        final, sample, lost = run_apart(job, storage, deployment.share_links, ledger, report, stopping)
+        mark.stays = lost > 0 or final.done < job.unit_count
+    else:
+        final, sample = run_node(job, storage, deployment.share_links, ledger, report, stopping)
     report(final)
     spent.save(final, sample)
     return so_far(final), sample

@@ -72,6 +72,10 @@ class OutputLayout:
     def progress(self, node: int) -> Location:
         return self.records.child(f"progress/{node}.json")
 
+    def at_work(self, node: int) -> Location:
+        """There while the node works, and after it died."""
+        return self.records.child(f"at-work/{node}")
+
     @property
     def node_records(self) -> Location:
         """What each node spent, try by try."""

@@ -25,6 +25,7 @@ from batch_pipeline.ownership import release as release_folder
 from batch_pipeline.parameters import EnvReference, ServiceParameters
 from batch_pipeline.plan import Plan, load_plan, save_plan, save_table, save_tables
 from batch_pipeline.planning import divide_over_nodes
+from batch_pipeline.scratch import full_disk_named
 from batch_pipeline.shard import Shard
 from batch_pipeline.summary import Summary, is_finished, load_summary, progress_of
 from batch_pipeline.survey import Survey
@@ -79,6 +80,7 @@ class MappingReport:
     rule: dict[str, Any] | None
 
 
+@full_disk_named()
 def ingest(
     parameters: ServiceParameters,
     deployment: Deployment,
@@ -143,6 +145,7 @@ def map_columns(parameters: ServiceParameters, deployment: Deployment) -> Mappin
     return MappingReport(model.ref, model.sha256 or "", model.digest or "", parameters.request_path, rule)
 
 
+@full_disk_named()
 def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) -> tuple[Shard, ...]:
     """Divides the inputs over the nodes and writes the plan down; no shard where the service has finished before.
 
@@ -201,6 +204,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
     )
 
 
+@full_disk_named()
 def infer(
     shard: Shard,
     deployment: Deployment,
@@ -238,6 +242,7 @@ def infer(
     return NodeReport(shard.node, progress, time.monotonic() - began, sample)
 
 
+@full_disk_named()
 def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner) -> Summary:
     """Proves from storage that every input is accounted for, writes the manifests, and gives the folder back.
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from batch_pipeline import locations
 from batch_pipeline.errors import InvalidLocation, InvalidSettings
 from batch_pipeline.locations import Location
+from batch_pipeline.node.time_limit import BATCH_SECONDS
 
 PREFIX = "BATCH_PIPELINE_"
 SHARE_LINK_HOSTS = ("*.myhuaweicloud.com", "*.myhwclouds.com", "*.amazonaws.com")
@@ -46,6 +47,8 @@ class Settings:
     """How long a lock on an output folder outlives its holder's last heartbeat (`BATCH_PIPELINE_LOCK_SECONDS`)."""
     local_nodes: int = field(default_factory=lambda: os.cpu_count() or 1)
     """How many compute nodes run at once on one machine (`BATCH_PIPELINE_LOCAL_NODES`)."""
+    batch_seconds: float = BATCH_SECONDS
+    """How long one call of a model may take (`BATCH_PIPELINE_BATCH_SECONDS`)."""
     step_outputs: Location | None = None
     """The bucket folder through which steps hand each other what they need (`BATCH_PIPELINE_STEP_OUTPUTS`).
 
@@ -72,6 +75,7 @@ class Settings:
             min_part_bytes=reader.read("MIN_PART_BYTES", _positive, cls.min_part_bytes),
             lock_seconds=reader.read("LOCK_SECONDS", _seconds, cls.lock_seconds),
             local_nodes=reader.read("LOCAL_NODES", _positive, os.cpu_count() or 1),
+            batch_seconds=reader.read("BATCH_SECONDS", _seconds, cls.batch_seconds),
             step_outputs=reader.read("STEP_OUTPUTS", locations.parse_folder, None),
             endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
         )

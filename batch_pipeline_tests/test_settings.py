@@ -33,6 +33,7 @@ def test_every_setting_is_read() -> None:
             "BATCH_PIPELINE_MIN_PART_BYTES": "4",
             "BATCH_PIPELINE_LOCK_SECONDS": "0.5",
             "BATCH_PIPELINE_LOCAL_NODES": "5",
+            "BATCH_PIPELINE_BATCH_SECONDS": "1.5",
             "BATCH_PIPELINE_STEP_OUTPUTS": "s3://bucket/steps",
             "AWS_ENDPOINT_URL": "http://general",
             "AWS_ENDPOINT_URL_S3": "http://s3",
@@ -51,6 +52,7 @@ def test_every_setting_is_read() -> None:
         min_part_bytes=4,
         lock_seconds=0.5,
         local_nodes=5,
+        batch_seconds=1.5,
         step_outputs=Location("bucket", "steps/"),
         endpoint="http://s3",
     )
@@ -65,6 +67,7 @@ def test_every_setting_is_read() -> None:
         ("ALLOW_LOCAL_FILES", "maybe"),
         ("LOCK_SECONDS", "-1"),
         ("LOCK_SECONDS", "inf"),
+        ("BATCH_SECONDS", "0"),
         ("MODELS", "models"),
         ("MODELS", "file:///models/"),
         ("STEP_OUTPUTS", "file:///steps/"),

@@ -12,7 +12,7 @@ _BETTER = 0.97
 class BatchSize:
     """Grows from `floor` to `ceiling` by doubling, for as long as that makes rows quicker. Thread-safe.
 
-    Where memory ran out it is halved, for good.
+    Where memory ran out, or the time limit, it is halved, for good.
     """
 
     def __init__(self, floor: int, ceiling: int) -> None:
@@ -40,8 +40,8 @@ class BatchSize:
             if self._tries >= _TRIES:
                 self._go_on()
 
-    def out_of_memory(self, rows: int) -> None:
-        """A call of so many rows found no memory."""
+    def too_many(self, rows: int) -> None:
+        """A call of so many rows found no memory, or took too long."""
         with self._lock:
             self._ceiling = max(1, min(self._ceiling, rows // 2))
             if self._rows >= self._ceiling:

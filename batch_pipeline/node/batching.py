@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.node.batch_size import BatchSize
-from batch_pipeline.node.engine import BatchFailed, Engine, OutOfMemory, Outputs
+from batch_pipeline.node.csv_fields import RowError
+from batch_pipeline.node.engine import BatchFailed, Engine, OutOfMemory, Outputs, TimedOut
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+
+LEAST_PART = 1 / 16
+"""Of the time limit, for the few rows that are left of a call that took too long."""
 
 
 class Stopped(Exception):
@@ -34,7 +39,7 @@ class Answered:
     """The outputs of a piece's good rows, in order, and why each of the others has none (by position in the piece)."""
 
     outputs: Outputs = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, RowError] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,11 +76,17 @@ class _Stoppable:
 
     def stop(self) -> None:
         self._stopped = True
+        self._engine.stop()
 
-    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+    def run(self, inputs: Mapping[str, Array], part: float = 1.0) -> Outputs:
         if self._stopped:
             raise Stopped
-        return self._engine.run(inputs)
+        try:
+            return self._engine.run(inputs, part)
+        except BatchFailed:
+            if self._stopped:
+                raise Stopped from None
+            raise
 
 
 class BatchingEngine:
@@ -111,7 +122,7 @@ class BatchingEngine:
         return answer
 
     def stop(self) -> None:
-        """Lets the calls end that are under way, and makes no more: who waits for an answer gets Stopped."""
+        """Ends the calls that are under way, and makes no more: who waits for an answer gets Stopped."""
         self._engine.stop()
 
     def _serve(self) -> None:
@@ -181,11 +192,7 @@ def answer_rows(
 ) -> Answered:
     """Every row's answer or reason, in batches as the rule has it. Raises NodeFailed for outputs that fit no row."""
     calls = _Calls(engine, rule, size or size_of(rule))
-    start = 0
-    while start < rows:
-        count = rows if rule.whole else min(calls.size.rows, rows - start)
-        calls.answer(inputs if rule.whole else _slice(inputs, start, count), count, start)
-        start += count
+    calls.answer_all(inputs, rows, 0)
     return Answered(_joined(calls.parts), calls.failed)
 
 
@@ -195,9 +202,18 @@ class _Calls:
     def __init__(self, engine: Engine, rule: BatchRule, size: BatchSize) -> None:
         self._engine, self._rule, self.size = engine, rule, size
         self.parts: list[Outputs] = []
-        self.failed: dict[int, str] = {}
+        self.failed: dict[int, RowError] = {}
+        self._part = 1.0
 
-    def answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
+    def answer_all(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
+        """In batches as large as they may be by then."""
+        start, whole = 0, self._rule.whole
+        while start < rows:
+            count = rows if whole else min(self.size.rows, rows - start)
+            self._answer(inputs if whole else _slice(inputs, start, count), count, offset + start)
+            start += count
+
+    def _answer(self, inputs: Mapping[str, Array], rows: int, offset: int) -> None:
         """Halves a batch that fails until only the guilty rows are left out."""
         try:
             self._call(inputs, rows, self._rule.multiple)
@@ -206,26 +222,45 @@ class _Calls:
                 self._answer_alone(_slice(inputs, start, 1), offset + start)
         except BatchFailed as error:
             if isinstance(error, OutOfMemory):
-                self.size.out_of_memory(rows)
-            if rows == 1:
+                self.size.too_many(rows)
+            if rows == 1 and isinstance(error, TimedOut):
+                self._fail(offset, error)
+            elif rows == 1:
                 self._answer_alone(inputs, offset)
-                return
-            half = rows // 2
-            self.answer(_slice(inputs, 0, half), half, offset)
-            self.answer(_slice(inputs, half, rows - half), rows - half, offset + half)
+            else:
+                self._answer_halves(inputs, rows, offset, error)
+
+    def _answer_halves(self, inputs: Mapping[str, Array], rows: int, offset: int, error: BatchFailed) -> None:
+        """Where all together took too long, each half has half the time: a call that hangs costs little more then.
+
+        Where no row was to blame, they were too many.
+        """
+        part, failed, timed_out = self._part, len(self.failed), isinstance(error, TimedOut)
+        if timed_out and self._rule.fixed is None:
+            self._part = max(part / 2, LEAST_PART)
+        half = rows // 2
+        self.answer_all(_slice(inputs, 0, half), half, offset)
+        self.answer_all(_slice(inputs, half, rows - half), rows - half, offset + half)
+        if timed_out and len(self.failed) == failed:
+            self.size.too_many(rows)
+        self._part = part
 
     def _answer_alone(self, inputs: Mapping[str, Array], offset: int) -> None:
         """One row, and only once: some models take no more, and one that is guilty is so alone."""
         try:
             self._call(inputs, 1, 1)
         except BatchFailed as error:
-            self.failed[offset] = str(error)
+            self._fail(offset, error)
+
+    def _fail(self, offset: int, error: BatchFailed) -> None:
+        self.failed[offset] = RowError(error.code, str(error))
 
     def _call(self, inputs: Mapping[str, Array], rows: int, multiple: int) -> None:
         rule = self._rule
         called = rows if rule.whole else rule.fixed or self._filled(rows, multiple)
         began = time.perf_counter()
-        outputs = self._engine.run({name: _padded(array, called - rows) for name, array in inputs.items()})
+        padded = {name: _padded(array, called - rows) for name, array in inputs.items()}
+        outputs = self._engine.run(padded, self._part)
         self.size.took(called, time.perf_counter() - began)
         self.parts.append({name: _of_rows(name, value, rule, rows, called) for name, value in outputs.items()})
 

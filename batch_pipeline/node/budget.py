@@ -1,4 +1,4 @@
-"""Bounds the bytes that are held at once."""
+"""Bounds the bytes, or the pixels, that are held at once."""
 
 from __future__ import annotations
 

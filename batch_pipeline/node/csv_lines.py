@@ -43,7 +43,7 @@ def result_lines(
         keep[list(errors)] = False
         places = np.flatnonzero(keep)
         for position, reason in answered.failed.items():
-            errors[int(places[position])] = RowError("inference_failed", reason)
+            errors[int(places[position])] = reason
         keep[list(errors)] = False
         everything = np.empty(rows.count, dtype=object)
         everything[keep] = answers.to_list()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch_pipeline.errors import NodeFailed
+from batch_pipeline.node.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +30,18 @@ _NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out o
 class BatchFailed(Exception):
     """The model refused these inputs. Some of their rows, or the batch as such, are to blame."""
 
+    code = "inference_failed"
+    """Of the row that is to blame."""
+
 
 class OutOfMemory(BatchFailed):
     """There was no memory for so many rows at once."""
+
+
+class TimedOut(BatchFailed):
+    """The call took too long, and was ended."""
+
+    code = "timed_out"
 
 
 class Engine(Protocol):
@@ -42,8 +52,15 @@ class Engine(Protocol):
         """How many calls may run side by side, each from a thread of its own."""
         ...
 
-    def run(self, inputs: Mapping[str, Array]) -> Outputs:
-        """The outputs for one batch. Raises BatchFailed, and OutOfMemory where fewer rows may do."""
+    def run(self, inputs: Mapping[str, Array], part: float = 1.0) -> Outputs:
+        """The outputs for one batch, within that part of the time limit.
+
+        Raises BatchFailed: OutOfMemory where fewer rows may do, TimedOut where the call was ended.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends the calls that are under way, as soon as that is possible."""
         ...
 
 
@@ -56,8 +73,16 @@ class OnnxEngine:
     call where the row's length is no multiple of 4: they are summed from the next aligned number on.)
     """
 
-    def __init__(self, path: Path, *, threads: int, providers: Sequence[str], outputs: Sequence[str]) -> None:
-        """Raises NodeFailed where the file does not load or a provider is not there."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        providers: Sequence[str],
+        outputs: Sequence[str],
+        limit: TimeLimit | None = None,
+    ) -> None:
+        """Raises NodeFailed where the file does not load or a provider is not there. Without a limit none is kept."""
         from batch_pipeline.onnx_runtime import ERRORS
         from batch_pipeline.onnx_runtime import onnxruntime as ort
 
@@ -77,13 +102,35 @@ class OnnxEngine:
         _check_used(providers, self._session.get_providers())
         self._session.disable_fallback()
         self._outputs = list(dict.fromkeys(outputs))
+        self._run_options = ort.RunOptions
+        self._limit = limit
 
-    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+    def run(self, inputs: Mapping[str, Array], part: float = 1.0) -> Outputs:
         try:
-            values = self._session.run(self._outputs, dict(inputs))
+            if self._limit is None:
+                values = self._session.run(self._outputs, dict(inputs))
+            else:
+                values = self._run_watched(self._limit, inputs, part)
         except self._refusals as error:
             raise _failure(error) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def stop(self) -> None:
+        if self._limit is not None:
+            self._limit.end_all()
+
+    def _run_watched(self, limit: TimeLimit, inputs: Mapping[str, Array], part: float) -> list[Any]:
+        options = self._run_options()
+        call = limit.begin(options, part)
+        try:
+            values: list[Any] = self._session.run(self._outputs, dict(inputs), options)
+        except self._refusals as error:
+            if call.ended:
+                raise TimedOut(f"the model took longer than {limit.seconds * part:g} seconds") from error
+            raise
+        finally:
+            limit.end(call)
+        return values
 
 
 def _failure(error: Exception) -> BatchFailed:

@@ -32,7 +32,7 @@ class FileWork:
         tensor = self.decoders.submit(file_tensor, data, source, self.steps).result()
         answered = self.engine.submit({source.tensor.name: tensor}, 1).result()
         if answered.failed:
-            raise InputFailed("inference_failed", answered.failed[0])
+            raise InputFailed(answered.failed[0].code, answered.failed[0].message)
         text: str = answer_texts(self.binding, answered.outputs, 1)[0]
         if self.sample.wanted:
             self.sample.add({"answer": json.loads(text)})

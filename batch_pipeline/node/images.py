@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batch_pipeline.errors import InputFailed
 from batch_pipeline.models.binding import FileInput
 from batch_pipeline.models.preprocessing import ImagePreprocessing, Size
+from batch_pipeline.node.budget import ByteBudget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
 """What Pillow's decoders raise for files that are no images, or no longer whole."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow reads many more. They are rarely images of anything, and their decoders are less looked after: that of EPS
+starts another program."""
+_NO_IMAGE = (
+    "the file is no image that can be decoded (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF), or is cut short"
+)
+MOST_PIXELS = 178_956_970
+"""From where on Pillow refuses an image, too: 512 MiB of RGB."""
+_PIXELS = ByteBudget(MOST_PIXELS // 4)
+"""So many are held decoded at once, or one image: large ones take turns."""
 
 
 def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
@@ -44,31 +56,64 @@ def _pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
     """The image, resized and cropped, as [height, width, channels] of uint8."""
     import numpy as np
 
-    image = _decoded(data, source, steps)
-    if steps.do_resize:
-        image = _resized(image, steps.size or Size(source.height, source.width), steps.resample)
-    pixels: Array = np.asarray(image)
+    opened = _opened(data)
+    with _PIXELS.holding(opened.width * opened.height):
+        image = _decoded(opened, source, steps)
+        if steps.do_resize:
+            image = _resized(image, steps.size or Size(source.height, source.width), steps.resample)
+        pixels: Array = np.asarray(image)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if steps.do_center_crop:
         pixels = _center_crop(pixels, steps.crop_size or Size(source.height, source.width))
     return pixels
 
 
-def _decoded(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Picture:
+def _opened(data: bytes) -> Picture:
+    """The image of which the header alone was read: one that is too large is refused by that."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError:
+        raise _too_large("the image") from None
+    except _BROKEN as error:
+        raise InputFailed("not_an_image", _NO_IMAGE) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(f"the image of {image.width} x {image.height}")
+    return image
+
+
+def _too_large(what: str) -> InputFailed:
+    return InputFailed("too_large", f"{what} has more than {MOST_PIXELS:,} pixels, which is the most that is decoded")
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Those that this build of Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _decoded(opened: Picture, source: FileInput, steps: ImagePreprocessing) -> Picture:
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            mode = _mode(image, source, steps)
-            return image if image.mode == mode else image.convert(mode)  # which would copy it all the same
-    except Image.DecompressionBombError as error:
-        raise InputFailed("not_an_image", f"the image has more pixels than are decoded: {error}") from error
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)
+            mode = _mode(opened, source, steps)
+            return opened if opened.mode == mode else opened.convert(mode)  # which would copy it all the same
+    except Image.DecompressionBombError:
+        raise _too_large("the image") from None
+    except MemoryError:
+        raise InputFailed("too_large", f"no memory for an image of {opened.width} x {opened.height}") from None
     except _BROKEN as error:
-        raise InputFailed("not_an_image", "the file is no image that can be decoded (or is cut short)") from error
+        raise InputFailed("not_an_image", _NO_IMAGE) from error
 
 
 def _mode(image: Picture, source: FileInput, steps: ImagePreprocessing) -> str:
@@ -88,6 +133,9 @@ def _resized(image: Picture, size: Size, resample: int) -> Picture:
         width, height = _by_shortest_edge(image.width, image.height, size.shortest_edge, size.longest_edge)
     else:
         return image
+    if width * height > MOST_PIXELS:
+        # A strip of one pixel's width becomes as long as it was, times the width that it is given.
+        raise _too_large(f"the image of {image.width} x {image.height}, resized to {width} x {height},")
     return image.resize((width, height), resample=Image.Resampling(resample))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from batch_pipeline.locations import Location, Source
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.mapping import ColumnMapping
+from batch_pipeline.node.time_limit import BATCH_SECONDS
 from batch_pipeline.parameters import CsvOptions
 
 
@@ -96,6 +97,8 @@ class NodeJob:
     threads: int
     """CPU cores this node may use."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    batch_seconds: float = BATCH_SECONDS
+    """How long one call of the model may take."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from batch_pipeline.node.engine import Engine, OnnxEngine
 from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.sample import Sample
+from batch_pipeline.node.time_limit import TimeLimit
 
 ROWS_A_BATCH = 2048, 8192
 FILES_A_BATCH = 1, 32
@@ -28,11 +29,15 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
     """The model, loaded, and the threads around it. Raises NodeFailed where it cannot be."""
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
-    if engine is None:
-        engine = OnnxEngine(
-            job.model_folder / job.model_file, threads=job.threads, providers=job.providers, outputs=outputs
-        )
     with ExitStack() as stack:
+        if engine is None:
+            engine = OnnxEngine(
+                job.model_folder / job.model_file,
+                threads=job.threads,
+                providers=job.providers,
+                outputs=outputs,
+                limit=stack.enter_context(TimeLimit(job.batch_seconds)),
+            )
         batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
         sample = Sample(samples)

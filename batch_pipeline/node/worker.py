@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
@@ -107,13 +107,18 @@ class Worker:
             )
         size = UNKNOWN_CSV if unit.size is None else min(unit.size, SMALL_CSV)
         with (
+            self._room_for(unit.size),
             self._csv_budget.holding(size),
             self._sources.open_part(unit) as opened,
-            self._large if opened.size > SMALL_CSV else nullcontext(),
+            self._room_for(opened.size if unit.size is None else None),  # of a manifest's object nobody knew it before
             self._writing(unit) as write,
         ):
             size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
         return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
+
+    def _room_for(self, size: int | None) -> AbstractContextManager[object]:
+        """Waits until so large a CSV may be worked on: while it does, nothing of it is held."""
+        return self._large if (size or 0) > SMALL_CSV else nullcontext()
 
     def _answer_rows(
         self, unit: Unit, work: CsvWork, opened: Opened, write: Callable[[bytes], object]

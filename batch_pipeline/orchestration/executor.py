@@ -12,7 +12,6 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.executor.base import Executor
 from dagster._core.executor.init import InitExecutorContext
-from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused
@@ -21,6 +20,7 @@ from batch_pipeline.orchestration.fork_server import current_fork_server
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
 from batch_pipeline.orchestration.names import PARTITION
+from batch_pipeline.orchestration.node_processes import NodeProcessesExecutor
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.settings import Settings
@@ -63,7 +63,7 @@ class LocalExecutor(Executor):
     def _inner(self, plan_context: PlanOrchestrationContext) -> Executor:
         if _node_count(plan_context) == 1:
             return StandAloneExecutor(retries=self.retries)
-        return MultiprocessExecutor(
+        return NodeProcessesExecutor(
             retries=self.retries,
             max_concurrent=self._max_concurrent,
             start_method="forkserver",

@@ -44,7 +44,7 @@ def test_where_memory_ran_out_it_grows_no_more() -> None:
     size = BatchSize(8, 1024)
     while size.rows < 128:
         size.took(size.rows, 0.001)
-    size.out_of_memory(128)
+    size.too_many(128)
     assert settled(size, lambda _: 0.001) == 64
-    size.out_of_memory(1)
+    size.too_many(1)
     assert size.rows == 1

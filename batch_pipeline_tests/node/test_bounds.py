@@ -5,11 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from batch_pipeline.locations import Location
+from batch_pipeline.node import worker
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.budget import ByteBudget
+from batch_pipeline.node.run import run_node
+from batch_pipeline.storage import Storage
+from batch_pipeline.storage.objects import Stream
+from batch_pipeline_tests.node.jobs import Records, job, rows_schema, unit
 
 
 def test_chunks_read_ahead_are_the_same_chunks() -> None:
@@ -63,3 +70,43 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(hold, [3, 4, 5, 25, 9, 1, 2] * 20))
     assert most <= 10
+
+
+class CountingStorage(Storage):
+    """A storage that knows how many of its objects are open at once, at most."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_local=True)
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def open(self, location: Location, start: int = 0, end: int | None = None, if_match: str | None = None) -> Stream:
+        stream = super().open(location, start, end, if_match)
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        close = stream.close
+
+        def closed() -> None:
+            with self.lock:
+                self.now -= 1
+            close()
+
+        stream.close = closed  # type: ignore[method-assign]
+        return stream
+
+
+def test_a_large_csv_is_not_opened_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "LARGE_CSVS_AT_ONCE", 1)
+    line = "1,2,3,4," + "x" * 2000 + "\n"
+    units = []
+    for number in range(4):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(line * (worker.SMALL_CSV // len(line) + 2))
+        units.append(unit(path, number, size=path.stat().st_size))
+    storage, records = CountingStorage(), Records()
+    names = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+    made = job("logistic", tmp_path / "package", units, request=rows_schema(*names))
+    run_node(made, storage, None, records)  # type: ignore[arg-type]
+    assert len(records.outcomes) == 4
+    assert storage.most == 1

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
+from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node.engine import BatchFailed, OnnxEngine, OutOfMemory
 from batch_pipeline.node.work import ROWS_AT_ONCE
 
@@ -119,11 +120,13 @@ class Hungry:
 
     lanes = 1
 
+    def stop(self) -> None: ...
+
     def __init__(self, room: int) -> None:
         self.room = room
         self.calls: list[int] = []
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], part: float = 1.0) -> dict[str, Any]:
         self.calls.append(len(inputs["x"]))
         if len(inputs["x"]) > self.room:
             raise OutOfMemory("no room")
@@ -136,7 +139,7 @@ def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger(
         answered = batching.submit({"x": x}, 64).result()
     assert answered.outputs["y"].tolist() == (x * 2).tolist()
     assert not answered.failed
-    assert engine.calls == [16, 8, 4, 4, 8, *[4] * 14]
+    assert engine.calls == [16, 8, *[4] * 16]
 
 
 class Slow:
@@ -144,11 +147,13 @@ class Slow:
 
     lanes = 1
 
+    def stop(self) -> None: ...
+
     def __init__(self) -> None:
         self.calls = 0
         self.called, self.go_on = threading.Event(), threading.Event()
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], part: float = 1.0) -> dict[str, Any]:
         self.calls += 1
         self.called.set()
         self.go_on.wait()
@@ -178,7 +183,7 @@ def test_a_call_is_not_filled_up_where_there_is_no_memory_for_it() -> None:
 
 def test_a_row_for_which_there_is_no_memory_fails_alone() -> None:
     answered = answer_rows(Hungry(0), BatchRule(most=4), {"x": np.ones(3, np.float32)}, 3)
-    assert answered.failed == dict.fromkeys(range(3), "no room")
+    assert answered.failed == dict.fromkeys(range(3), RowError("inference_failed", "no room"))
 
 
 @pytest.mark.parametrize("batch", [None, 1, 4])
@@ -197,7 +202,7 @@ def test_only_guilty_rows_fail(save: Save) -> None:
     answered = answer_rows(engine, BatchRule(most=4), {"i": i}, 6)
     assert sorted(answered.failed) == [1, 4]
     assert answered.outputs["word"].tolist() == ["a", "b", "c", "a"]
-    assert "\n" not in answered.failed[1]
+    assert "\n" not in answered.failed[1].message
 
 
 def test_batches_fill_across_files_and_come_back_to_them(save: Save) -> None:
