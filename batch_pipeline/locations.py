@@ -20,6 +20,7 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
+_SIGNED = re.compile(r"[?&#](x-amz-|x-obs-)?(signature|security-token)=", re.IGNORECASE)
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
@@ -237,13 +238,14 @@ def _parameter_name(pair: str) -> str:
 
 
 def _invalid(text: str, what: str, why: str) -> InvalidLocation:
-    return InvalidLocation(f"{what} {_shown(text)!r} {why}")
+    return InvalidLocation(f"{what} {shown(text)!r} {why}")
 
 
-def _shown(text: str) -> str:
-    """The text without what may be secret in it: an address's user, query and fragment, also where it is misspelt."""
-    if text.lower().startswith(("s3://", "obs://", "file://", "/")):
+def shown(text: str) -> str:
+    """What a user wrote for a location, without what may be secret in it, also where it is misspelt."""
+    own = text.lower().startswith(("s3://", "obs://", "file://", "/"))
+    if own and not _SIGNED.search(text):
         return text
     scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}"
