@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from batch_pipeline import locations
 from batch_pipeline.errors import AccountingFailed, InputMissing
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
@@ -263,11 +264,11 @@ class Account:
 
 
 def shown(item: Input) -> str | None:
-    """The source as logs and pages may show it: a share link without its signature."""
+    """The source as logs and pages may show it: a share link without its signature, misspelt as it may be."""
     if isinstance(item.source, ShareLink):
         return item.source.identity
     source = orjson.loads(item.token)
-    return source if isinstance(source, str) and "?" not in source else None
+    return locations.shown(source) if isinstance(source, str) else None
 
 
 def _table(composed: list[UnitResult]) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
@@ -20,8 +20,10 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
+_SIGNED = re.compile(r"[?&#](x-amz-|x-obs-)?(signature|security-token)=", re.IGNORECASE)
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
 
 
 @dataclass(frozen=True, order=True)
@@ -35,6 +37,8 @@ class Location:
     bucket: str
     key: str
     scheme: Literal["s3", "file"] = "s3"
+    root: str | None = field(default=None, compare=False, repr=False)
+    """The key of the folder that this was named below: no link in a local path may lead out of it."""
 
     @property
     def uri(self) -> str:
@@ -50,16 +54,26 @@ class Location:
         return not self.key or self.key.endswith("/")
 
     @property
-    def too_long(self) -> bool:
-        """Whether no bucket takes a key of so many bytes."""
-        return self.scheme == "s3" and len(self.key.encode()) > MAX_KEY_BYTES
+    def unusable(self) -> tuple[str, str] | None:
+        """The code and the reason why there can be no object here; None where there can be one."""
+        size = len(_bytes(self.key))
+        if self.scheme == "s3":
+            too_long = "name_too_long", f"its key would have {size} bytes; {MAX_KEY_BYTES} is the most"
+            return too_long if size > MAX_KEY_BYTES else None
+        parts = self.key.removesuffix("/").split("/")
+        if size > _MAX_PATH_BYTES or any(len(_bytes(part)) > _MAX_NAME_BYTES for part in parts):
+            return "name_too_long", "its name would be longer than a disk takes"
+        if "\0" in self.key or (self.key and any(part in ("", ".", "..") for part in parts)):
+            return "bad_name", "its path would have an empty, '.' or '..' part, which means something else on a disk"
+        return None
 
     def child(self, relative: str) -> Location:
         """The object at `relative` below this folder."""
-        return Location(self.bucket, self.key + relative, self.scheme)
+        return Location(self.bucket, self.key + relative, self.scheme, self.key if self.root is None else self.root)
 
     def __str__(self) -> str:
-        return self.uri
+        """For messages, on one line whatever the key holds; `uri` is exact."""
+        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in self.uri)
 
 
 @dataclass(frozen=True)
@@ -210,6 +224,10 @@ def _unsigned(text: str, parts: SplitResult, host: str, what: str) -> Location:
     return _in_bucket(text, found["bucket"], key, what=what)
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _parameters(url: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in urlsplit(url).query.split("&") if pair]
     return {unquote_plus(name).lower(): unquote_plus(value) for name, _, value in pairs}
@@ -220,13 +238,14 @@ def _parameter_name(pair: str) -> str:
 
 
 def _invalid(text: str, what: str, why: str) -> InvalidLocation:
-    return InvalidLocation(f"{what} {_shown(text)!r} {why}")
+    return InvalidLocation(f"{what} {shown(text)!r} {why}")
 
 
-def _shown(text: str) -> str:
-    """The text without what may be secret in it: an address's user, query and fragment, also where it is misspelt."""
-    if text.lower().startswith(("s3://", "obs://", "file://", "/")):
+def shown(text: str) -> str:
+    """What a user wrote for a location, without what may be secret in it, also where it is misspelt."""
+    own = text.lower().startswith(("s3://", "obs://", "file://", "/"))
+    if own and not _SIGNED.search(text):
         return text
     scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}"

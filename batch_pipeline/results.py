@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from batch_pipeline import locations
 from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, ShareLink, parse_source
@@ -205,7 +206,7 @@ def _shown(source: object) -> str | None:
     try:
         parsed = parse_source(source, allow_local=True)
     except InvalidLocation:
-        return source
+        return locations.shown(source)
     return parsed.identity if isinstance(parsed, ShareLink) else source
 
 

@@ -89,7 +89,7 @@ def units_of(pairs: Iterable[tuple[Input, Rows]], layout: OutputLayout) -> Itera
                 digest=row["digest"].hex(),
                 source=item.source,
                 # A result that no store takes is refused as what it is, not after all its parts are made.
-                result=whole if row["parts"] == 1 or whole.too_long else layout.part(row["line"], row["part"]),
+                result=whole if row["parts"] == 1 or whole.unusable else layout.part(row["line"], row["part"]),
                 part=row["part"],
                 parts=row["parts"],
                 start=row["start"],

@@ -11,8 +11,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from batch_pipeline.parameter_problems import encodable, kind
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# These change how the process itself runs: its programs, libraries, interpreter, orchestrator, credentials, settings.
-_PROTECTED = re.compile(r"PATH|(LD_|DYLD_|PYTHON|DAGSTER_|AWS_|BATCH_PIPELINE_).*", re.IGNORECASE)
+# These change how the process itself runs: its programs, libraries, interpreter, orchestrator, credentials, settings;
+# whom it trusts and asks (certificates, proxies, names); where it writes; what its native libraries load.
+_PROTECTED = re.compile(
+    r"PATH|HOME|SHELL|ENV|BASH_ENV|IFS|USER|LOGNAME|TMPDIR|TEMP|TMP|XDG_.*"
+    r"|(LD_|DYLD_|PYTHON|DAGSTER_|AWS_|BATCH_PIPELINE_|BOTO_|KUBERNETES_|RAY_).*"
+    r"|(SSL_|SSLKEYLOGFILE|OPENSSL_|REQUESTS_CA_|CURL_CA_).*|(HTTP|HTTPS|ALL|NO|FTP)_PROXY"
+    r"|(RES_OPTIONS|LOCALDOMAIN|HOSTALIASES|RESOLV_).*"
+    r"|(GLIBC_|GCONV_|MALLOC_|LOCPATH|NLSPATH|JE_MALLOC|MIMALLOC_).*"
+    r"|(ORT_|ONNXRUNTIME_|OMP_|KMP_|MKL_|OPENBLAS_|CUDA_|NVIDIA_|TENSORRT_|POLARS_|RUST_|ARROW_).*",
+    re.IGNORECASE,
+)
 
 
 class EnvReference(BaseModel):

@@ -134,3 +134,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100))
 def test_a_location_is_read_back_from_its_uri(key: str) -> None:
     assert parse_location(Location("bucket", key).uri) == Location("bucket", key)
+
+
+def test_a_key_forges_no_line_of_a_log() -> None:
+    location = Location("bucket", "a\nERROR forged\x1b[2J\u202e猫")
+    assert str(location) == r"s3://bucket/a\nERROR forged\x1b[2J\u202e猫"
+    assert location.uri == "s3://bucket/a\nERROR forged\x1b[2J\u202e猫"

@@ -135,7 +135,13 @@ def test_node_spec_must_be_in_the_table(tmp_path: Path) -> None:
     assert parse(Settings(node_specs=table), node_spec="cpu-1").node_spec == "cpu-1"
 
 
-@pytest.mark.parametrize("name", ["PATH", "Path", "LD_PRELOAD", "PYTHONPATH", "DAGSTER_HOME", "aws_secret_access_key"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "Path", "LD_PRELOAD", "PYTHONPATH", "DAGSTER_HOME", "aws_secret_access_key", "BATCH_PIPELINE_MODELS"),
+        *("https_proxy", "SSL_CERT_FILE", "SSLKEYLOGFILE", "OPENSSL_CONF", "HOME", "TMPDIR", "GCONV_PATH", "ORT_X"),
+    ],
+)
 def test_variables_of_the_process_itself_are_refused(name: str) -> None:
     assert problem(environment={name: "x"}) == (
         f"environment.{name}: would change how the process itself runs, and is refused; choose another name"

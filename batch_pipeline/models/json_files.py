@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from batch_pipeline.errors import ModelRefused
+
+LARGEST = 16 * 2**20
+"""Bytes of a file that describes a model; what is larger is none."""
+
+
+def read_file(file: Path) -> bytes:
+    """The content of a small file of a package. Raises ModelRefused where it is not small."""
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ModelRefused(f"{file.name} is larger than {LARGEST // 2**20} MiB")
+    return content
 
 
 def read_json(content: bytes, name: str) -> object:

@@ -8,7 +8,7 @@ from typing import Any
 
 from batch_pipeline.errors import ModelRefused
 from batch_pipeline.models import preprocessing
-from batch_pipeline.models.json_files import read_json
+from batch_pipeline.models.json_files import read_file, read_json
 from batch_pipeline.models.package import PackageConfig
 
 LABELS_FILE = "labels.txt"
@@ -20,7 +20,7 @@ def find(folder: Path, config: PackageConfig) -> tuple[str, ...] | None:
     if config.onnx.labels is not None:
         return parse(config.onnx.labels, "onnx.labels")
     if (folder / LABELS_FILE).is_file():
-        return _lines((folder / LABELS_FILE).read_bytes())
+        return _lines(read_file(folder / LABELS_FILE))
     images = preprocessing.read(folder) or {}
     places: tuple[tuple[str, Any], ...] = (
         ("id2label", (config.model_extra or {}).get("id2label")),
@@ -60,5 +60,5 @@ def _lines(content: bytes) -> tuple[str, ...]:
 def _id2label_file(file: Path) -> object:
     if not file.is_file():
         return None
-    content = read_json(file.read_bytes(), file.name)
+    content = read_json(read_file(file), file.name)
     return content.get("id2label", content) if isinstance(content, dict) else content

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batch_pipeline.errors import ModelRefused
+from batch_pipeline.models import onnx_trial
 from batch_pipeline.models.binding import Tensor
 
+SECONDS = 120.0
+"""The longest that a small file may take to load; a large one has a second more for each 16 MiB."""
+_BYTES_A_SECOND = 16 * 2**20
 _ELEMENTS = {"float": "float32", "double": "float64"}
 
 
@@ -22,21 +30,32 @@ class OnnxModel:
 
 
 def inspect(path: Path) -> OnnxModel:
-    """Loads an ONNX file and the external data beside it. Raises ModelRefused, in one line, where it does not load."""
-    from batch_pipeline.onnx_runtime import ERRORS, onnxruntime
+    """Loads an ONNX file and the external data beside it, in a process of its own.
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
+    Raises ModelRefused, in one line, where it does not load, takes too long, or kills ONNX Runtime.
+    """
+    size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+    seconds = SECONDS + size / _BYTES_A_SECOND
+    # What a package does here, it does without the deployment's credentials.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except ERRORS as error:
-        raise ModelRefused(f"{path.name} does not load: {_one_line(error, path)}") from error
-    return OnnxModel(
-        tuple(_tensor(found) for found in session.get_inputs()),
-        tuple(_tensor(found) for found in session.get_outputs()),
-    )
+        trial = subprocess.run(
+            [sys.executable, "-P", onnx_trial.__file__, str(path)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelRefused(f"{path.name} does not load: it had not after {seconds:.0f} seconds") from None
+    found = _answer(trial.stdout)
+    if found is None:
+        how = f"signal {-trial.returncode}" if trial.returncode < 0 else f"exit status {trial.returncode}"
+        raise ModelRefused(f"{path.name} does not load: ONNX Runtime came to its end over it ({how})")
+    if "error" in found:
+        raise ModelRefused(f"{path.name} does not load: {_one_line(found['error'], path)}")
+    return OnnxModel(tuple(map(_tensor, found["inputs"])), tuple(map(_tensor, found["outputs"])))
 
 
 def describe(tensors: tuple[Tensor, ...]) -> str:
@@ -48,9 +67,20 @@ def _size(shape: tuple[int | None, ...]) -> list[str]:
     return [("?" if place else "N") if size is None else str(size) for place, size in enumerate(shape)]
 
 
-def _tensor(found: Any) -> Tensor:
-    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in found.shape)
-    return Tensor(found.name, _element(found.type), shape)
+def _answer(output: bytes) -> dict[str, Any] | None:
+    """The last line of a trial; None where it did not come so far."""
+    lines = output.splitlines()
+    try:
+        found: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return None
+    return found
+
+
+def _tensor(found: list[Any]) -> Tensor:
+    name, kind, sizes = found
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in sizes)
+    return Tensor(name, _element(kind), shape)
 
 
 def _element(kind: str) -> str:
@@ -61,6 +91,6 @@ def _element(kind: str) -> str:
     return "map" if kind.startswith("seq(map(") else kind
 
 
-def _one_line(error: Exception, path: Path) -> str:
-    text = str(error).replace(str(path), path.name).replace(f"{path.parent}/", "")
+def _one_line(error: str, path: Path) -> str:
+    text = error.replace(str(path), path.name).replace(f"{path.parent}/", "")
     return " ".join(text.split())

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from batch_pipeline.models.status import Inspection, inspect_package
 if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
 
-_RULES = 3
+_RULES = 4
 """To be raised with every change of what makes a package normal, so that no older judgement is believed."""
 
 
@@ -55,7 +56,8 @@ def stamp(objects: Sequence[ObjectInfo]) -> str:
 class PackageCache:
     """Packages by the digest of their content, and judgements by the ETags they were made from.
 
-    Processes share it: a package appears whole or not at all, and is never changed.
+    Processes share it: a package appears whole or not at all, and is never changed. Users do not: who may write here
+    says which models are run.
     """
 
     def __init__(self, storage: Storage, folder: Path) -> None:
@@ -65,6 +67,7 @@ class PackageCache:
 
     def record(self, root: Location, objects: Sequence[ObjectInfo]) -> Record:
         """The judgement on the package at `root` with these objects; read from the disk where it was made before."""
+        self._keep_private()
         known = self._records / f"{self._key(root, objects)}.json"
         with self._disk_errors(), suppress(FileNotFoundError, ValidationError):
             # What is not there was not judged yet; what cannot be read was written by another version.
@@ -92,6 +95,7 @@ class PackageCache:
 
         Raises ModelRefused where the registry no longer holds them.
         """
+        self._keep_private()
         folder = self._packages / digest(files)
         if _holds(folder, files):
             return folder
@@ -130,10 +134,22 @@ class PackageCache:
                 target.write(chunk)
         return sha256.hexdigest()
 
+    def _keep_private(self) -> None:
+        """Both folders are there, and nobody else may write into them. Raises StorageFailed."""
+        with self._disk_errors():
+            for folder in (self._packages, self._records):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                status = folder.lstat()
+                if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode):
+                    if status.st_mode & 0o022:
+                        folder.chmod(0o700)
+                elif status.st_uid != 0 or status.st_mode & 0o022:
+                    what = "belongs to another user, who could put any model into it"
+                    raise StorageFailed(f"the cache {folder} {what}; set BATCH_PIPELINE_CACHE to a folder of your own")
+
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         with self._disk_errors():
-            self._packages.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=self._packages, prefix=".part-"))
             try:
                 yield scratch

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from batch_pipeline.errors import ModelRefused
-from batch_pipeline.models.json_files import read_json
+from batch_pipeline.models.json_files import read_file, read_json
 
 _T = TypeVar("_T")
 FILE_NAME = "preprocessor_config.json"
 _SIZES = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
+_LONGEST_SIDE = 16384
+_LARGEST_NUMBER = 1e30
+"""Of a factor, a mean or a std: what is larger, or no number at all, is no pixel's."""
 _SQUARE_FROM = 384
 """With `crop_pct`, images of this size and more are resized to a square and not cropped."""
 
@@ -73,6 +76,9 @@ class ImagePreprocessing:
             do_convert_rgb=reader.flag("do_convert_rgb", True),
         )
         crop_pct = reader.number("crop_pct", 1.0)
+        edge = found.size.shortest_edge if found.size else None
+        if edge and 0 < crop_pct <= 1 and edge / crop_pct > _LONGEST_SIDE:
+            reader.problems.append(f"crop_pct: the image would have a side of more than {_LONGEST_SIDE} pixels")
         if found.do_normalize and 0 in found.image_std:
             reader.problems.append("image_std: no number may be 0")
         if not 0 < crop_pct <= 1:
@@ -96,7 +102,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     file = folder / FILE_NAME
     if not file.is_file():
         return None
-    config = read_json(file.read_bytes(), FILE_NAME)
+    config = read_json(read_file(file), FILE_NAME)
     if not isinstance(config, dict):
         raise ModelRefused(f"{FILE_NAME}: a JSON object is expected")
     return config
@@ -144,9 +150,9 @@ class _Reader:
             value = {"height": value[0], "width": value[1]}
         sides = {"height": value, "width": value} if type(value) is int else value
         sides = {side: length for side, length in sides.items() if length is not None} if _is_object(sides) else {}
-        if set(sides) in _SIZES and all(type(side) is int and side > 0 for side in sides.values()):
+        if set(sides) in _SIZES and all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in sides.values()):
             return Size(**sides)
-        return self._wrong(key, "a number of pixels, {height, width} or {shortest_edge} is", None)
+        return self._wrong(key, "a number of pixels, {height, width} or {shortest_edge}, of at most 16384, is", None)
 
     def _wrong(self, key: str, expected: str, default: _T) -> _T:
         self.problems.append(f"{key}: {expected} expected, not {self._config[key]!r}")
@@ -154,7 +160,7 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
 
 
 def _is_object(value: object) -> TypeGuard[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from batch_pipeline.errors import ModelRefused
 from batch_pipeline.models import labels as label_rules
 from batch_pipeline.models import preprocessing
 from batch_pipeline.models.binder import try_to_bind
+from batch_pipeline.models.json_files import read_file
 from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
 
@@ -57,7 +58,11 @@ def _config(folder: Path, reasons: list[str]) -> PackageConfig | None:
     if not file.is_file():
         reasons.append(f"{CONFIG_FILE} is missing (the package may still be being uploaded)")
         return None
-    config, problems = read_config(file.read_bytes())
+    try:
+        config, problems = read_config(read_file(file))
+    except ModelRefused as error:
+        reasons.append(error.message)
+        return None
     reasons.extend(f"{CONFIG_FILE}: {one}" if not one.startswith(CONFIG_FILE) else one for one in problems)
     return config
 

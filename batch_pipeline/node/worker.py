@@ -10,7 +10,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
-from batch_pipeline.locations import MAX_KEY_BYTES, source_name
+from batch_pipeline.locations import source_name
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.batching import Stopped
 from batch_pipeline.node.budget import ByteBudget
@@ -96,8 +96,9 @@ class Worker:
         self._tally.unit(outcome)
 
     def _result(self, unit: Unit) -> UnitResult:
-        if unit.result.too_long:
-            raise InputFailed("name_too_long", f"its result's key would have more than {MAX_KEY_BYTES} bytes")
+        if unit.result.unusable is not None:
+            code, reason = unit.result.unusable
+            raise InputFailed(code, f"its result cannot be written: {reason}")
         return self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
 
     def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:

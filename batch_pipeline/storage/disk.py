@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,15 +26,16 @@ class Disk:
 
     def head(self, location: Location) -> ObjectInfo:
         with _disk_errors(location):
-            path = _path(location)
-            if location.is_folder or path.is_dir():
+            status = _path(location).stat()
+            # A device or a pipe may never end, and may never begin.
+            if location.is_folder or not stat.S_ISREG(status.st_mode):
                 raise not_found(location)
-            return _info(location, path.stat())
+            return _info(location, status)
 
     def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
         self.head(location)
         with _disk_errors(location):
-            file = _path(location).open("rb")
+            file = os.fdopen(os.open(_path(location), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         info = _info(location, os.fstat(file.fileno()))
         if if_match is not None and info.etag != if_match:
             file.close()
@@ -49,7 +51,7 @@ class Disk:
 
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
         with _disk_errors(location):
-            path = _path(location)
+            path = _path(location, itself=not location.is_folder)
             if location.is_folder:
                 path.mkdir(parents=True, exist_ok=True)
                 return ""
@@ -70,8 +72,8 @@ class Disk:
         for location in locations:
             count += 1
             with _disk_errors(location):
-                path = _path(location)
-                if not path.is_dir():
+                path = _path(location, itself=True)
+                if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)
         return count
 
@@ -85,7 +87,7 @@ class Disk:
 
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
-        path = _path(location)
+        path = _path(location, itself=True)
         with _locked(path.parent):
             if if_absent and os.path.lexists(path):
                 raise changed(location)
@@ -100,7 +102,7 @@ class _DiskWriter(Writer):
         self._disk = disk
         self._location = location
         with _disk_errors(location):
-            self._unfinished = _start(_path(location))
+            self._unfinished = _start(_path(location, itself=True))
             self._file = self._unfinished.open("xb")
 
     def _append(self, data: bytes) -> None:
@@ -119,11 +121,18 @@ class _DiskWriter(Writer):
             self._unfinished.unlink(missing_ok=True)
 
 
-def _path(location: Location) -> Path:
-    key = location.key.removesuffix("/")
-    if "\0" in key or (key and any(part in ("", ".", "..") for part in key.split("/"))):
-        raise StorageFailed(f"{location!r} can't be a local file: its path has an empty, '.' or '..' part")
-    return Path("/" + key)
+def _path(location: Location, *, itself: bool = False) -> Path:
+    """Where it is on the disk. No link leads out of the folder it was named below; `itself`: it may be one itself."""
+    if location.unusable is not None:
+        raise StorageFailed(f"{location!r} can't be a local file: {location.unusable[1]}")
+    path = Path("/" + location.key)
+    if location.root is None:
+        return path
+    # What is used from here on has no link in it, so that one put in its place later is not followed.
+    real = Path(os.path.realpath(path.parent)) / path.name if itself else Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath("/" + location.root)):
+        raise AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
+    return real
 
 
 def _info(location: Location, status: os.stat_result) -> ObjectInfo:
@@ -149,30 +158,29 @@ def _walk(path: Path, folder: Location, after: str, above: frozenset[tuple[int, 
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for child in sorted(_children(path, folder), key=lambda child: child.key.encode()):
+    for child, real in sorted(_children(path, folder), key=lambda child: child[0].key.encode()):
         if child.is_folder:
             if child.key > after or after.startswith(child.key):
-                yield from _walk(_path(child), child, after, above | {here})
+                yield from _walk(real, child, after, above | {here})
         elif child.key.encode() > after.encode():
             # A file that is deleted while its folder is listed is no longer in it.
             try:
-                found = _info(child, _path(child).stat())
+                found = _info(child, real.stat())
             except FileNotFoundError:
                 continue
             yield found
 
 
-def _children(path: Path, folder: Location) -> Iterator[Location]:
+def _children(path: Path, folder: Location) -> Iterator[tuple[Location, Path]]:
     with os.scandir(path) as entries:
         for entry in entries:
             if _UNFINISHED.fullmatch(entry.name):
                 continue
             if any(0xDC80 <= ord(char) <= 0xDCFF for char in entry.name):
                 raise StorageFailed(f"{folder}: a file's name is not UTF-8: {os.fsencode(entry.name)!r}")
-            if entry.is_dir():
-                yield folder.child(entry.name + "/")
-            elif entry.is_file():
-                yield folder.child(entry.name)
+            if entry.is_dir() or entry.is_file():
+                child = folder.child(f"{entry.name}/" if entry.is_dir() else entry.name)
+                yield child, _path(child) if entry.is_symlink() else path / entry.name
 
 
 def _start(path: Path) -> Path:

@@ -1,0 +1,247 @@
+"""Packages that mean no good: each is abnormal with a reason, and nothing outside of it is read, run, or waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from batch_pipeline.errors import ModelRefused, StorageFailed
+from batch_pipeline.locations import parse_folder
+from batch_pipeline.models import labels, onnx_model
+from batch_pipeline.models.json_files import LARGEST, read_json
+from batch_pipeline.models.package import PackageConfig, read_apis, read_config
+from batch_pipeline.models.preprocessing import ImagePreprocessing
+from batch_pipeline.models.registry import Registry
+from batch_pipeline.models.status import inspect_package
+from batch_pipeline.storage import Storage
+from batch_pipeline_tests.models.packages import api, config, schema, write
+
+INPUT, OUTPUT = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy")
+CONFIG = config(api(schema("a", "b", "c", "d")))
+
+
+def package(folder: Path, model: onnx.ModelProto | bytes) -> Path:
+    write(folder, None, CONFIG)
+    (folder / "model.onnx").write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return folder
+
+
+def model(*nodes: onnx.NodeProto, weights: tuple[TensorProto, ...] = (), functions: object = ()) -> onnx.ModelProto:
+    graph = helper.make_graph(list(nodes), "graph", [INPUT], [OUTPUT], list(weights))
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    return helper.make_model(graph, opset_imports=sets, ir_version=8, functions=functions)
+
+
+def external(location: str) -> TensorProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def as_weight(location: str) -> onnx.ModelProto:
+    return model(helper.make_node("Add", ["x", "w"], ["y"]), weights=(external(location),))
+
+
+def as_constant(location: str) -> onnx.ModelProto:
+    constant = helper.make_node("Constant", [], ["c"], value=external(location))
+    return model(constant, helper.make_node("Add", ["x", "c"], ["y"]))
+
+
+def in_a_branch(location: str) -> onnx.ModelProto:
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [None, 4])
+    branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["z"])], "b", [], [z], [external(location)])
+    condition = helper.make_tensor("b", TensorProto.BOOL, [], [True])
+    return model(helper.make_node("If", ["b"], ["y"], then_branch=branch, else_branch=branch), weights=(condition,))
+
+
+def in_a_function(location: str) -> onnx.ModelProto:
+    constant = helper.make_node("Constant", [], ["c"], value=external(location))
+    body = [constant, helper.make_node("Add", ["a", "c"], ["r"])]
+    function = helper.make_function("mine", "F", ["a"], ["r"], body, [helper.make_opsetid("", 17)])
+    return model(helper.make_node("F", ["x"], ["y"], domain="mine"), functions=[function])
+
+
+@pytest.mark.parametrize("made", [as_weight, as_constant, in_a_branch, in_a_function])
+@pytest.mark.parametrize("location", ["../secret", "a/../../secret", "{root}/secret", "/proc/self/environ"])
+def test_external_data_outside_of_the_package(
+    tmp_path: Path, made: Callable[[str], onnx.ModelProto], location: str
+) -> None:
+    (tmp_path / "secret").write_bytes(bytes(16))
+    folder = package(tmp_path / "package", made(location.format(root=tmp_path)))
+    (folder / "a").mkdir()
+    (reason,) = inspect_package(folder).reasons
+    assert "does not load" in reason
+
+
+def test_external_data_inside_of_the_package(tmp_path: Path) -> None:
+    folder = package(tmp_path / "package", as_weight("data"))
+    (folder / "data").write_bytes(bytes(16))
+    assert inspect_package(folder).reasons == ()
+
+
+@pytest.mark.parametrize("target", ["../secret", "/etc/hostname"])
+def test_external_data_through_a_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "secret").write_bytes(bytes(16))
+    folder = package(tmp_path / "package", as_weight("data"))
+    (folder / "data").symlink_to(target)
+    (reason,) = inspect_package(folder).reasons
+    assert "does not load" in reason
+
+
+def test_operators_of_other_libraries(tmp_path: Path) -> None:
+    """Only ONNX Runtime's own operators exist: nothing registers a library, whatever a package brings."""
+    folder = package(tmp_path / "package", model(helper.make_node("Mine", ["x"], ["y"], domain="mine")))
+    (folder / "libmine.so").write_bytes(b"\x7fELF")
+    (reason,) = inspect_package(folder).reasons
+    assert "does not load" in reason
+
+
+def doubling(depth: int) -> onnx.ModelProto:
+    """A small file whose functions call each other twice each: 2^depth nodes, once they are put in place."""
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    calls = [helper.make_node("Identity", ["a"], ["r"])]
+    functions = []
+    for level in range(depth):
+        functions.append(helper.make_function("mine", f"F{level}", ["a"], ["r"], calls, sets))
+        calls = [
+            helper.make_node(f"F{level}", ["a"], ["b"], domain="mine"),
+            helper.make_node(f"F{level}", ["b"], ["r"], domain="mine"),
+        ]
+    last = helper.make_node(f"F{depth - 1}", ["x"], ["y"], domain="mine")
+    return model(last, functions=functions)
+
+
+def test_a_model_that_takes_forever_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_model, "SECONDS", 3.0)
+    (reason,) = inspect_package(package(tmp_path / "package", doubling(40))).reasons
+    assert "had not after 3 seconds" in reason
+
+
+def test_a_model_that_kills_what_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = tmp_path / "trial.py"
+    trial.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(onnx_model.onnx_trial, "__file__", str(trial))
+    (reason,) = inspect_package(package(tmp_path / "package", b"")).reasons
+    assert reason == "model.onnx does not load: ONNX Runtime came to its end over it (signal 11)"
+
+
+def test_a_model_is_loaded_without_the_deployments_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = tmp_path / "trial.py"
+    trial.write_text("import json, os\nprint(json.dumps({'error': ' '.join(os.environ)}))")
+    monkeypatch.setattr(onnx_model.onnx_trial, "__file__", str(trial))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+    (reason,) = inspect_package(package(tmp_path / "package", b"")).reasons
+    assert "AWS_" not in reason
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 300), st.binary(min_size=1, max_size=8))
+def test_damaged_files(tmp_path_factory: pytest.TempPathFactory, junk: bytes, place: int, patch: bytes) -> None:
+    whole = as_constant("data").SerializeToString()
+    for content in (junk, whole[:place] + patch + whole[place + len(patch) :]):
+        inspect_package(package(tmp_path_factory.mktemp("package"), content))
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "labels.txt", "id2label.json"])
+def test_files_too_large_to_be_what_they_are_called(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path / "package", "logistic", CONFIG)
+    with (folder / name).open("wb") as file:
+        file.truncate(LARGEST + 1)
+    assert any(reason.startswith(f"{name} is larger") for reason in inspect_package(folder).reasons)
+
+
+SIDES = st.sampled_from(["height", "width", "shortest_edge", "longest_edge"])
+NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**31, 0, 1e308])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SIDES | st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+STEPS = st.sampled_from(
+    [
+        *("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor"),
+        *("do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_pct"),
+    ]
+)
+SIZES = st.dictionaries(SIDES, st.integers(1, 40000), min_size=1, max_size=2)
+
+
+@given(st.dictionaries(STEPS, VALUES | SIZES))
+def test_whatever_preprocessor_config_says(content: dict[str, object]) -> None:
+    try:
+        steps = ImagePreprocessing.parse(content)
+    except ModelRefused:
+        return
+    for size in (steps.size, steps.crop_size):
+        for side in (size.height, size.width, size.shortest_edge, size.longest_edge) if size else ():
+            assert side is None or 0 < side <= 16384
+
+
+DOCUMENTS = st.binary(max_size=60) | st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(DOCUMENTS)
+def test_whatever_the_files_hold(content: bytes) -> None:
+    found, problems = read_config(content)
+    assert found is not None or problems
+    read_apis(found or PackageConfig())
+    for read in (lambda: labels.parse(read_json(content, "labels"), "labels"), lambda: labels._lines(content)):
+        with suppress(ModelRefused):
+            assert all(isinstance(label, str) for label in read())
+
+
+def registry(root: Path) -> Registry:
+    write(root / "models/iris/1.0.0", "logistic", CONFIG)
+    storage = Storage(allow_local=True)
+    return Registry(storage, parse_folder(f"file://{root}/models/", allow_local=True), root / "cache")
+
+
+def test_a_file_that_is_another_when_it_is_loaded(tmp_path: Path) -> None:
+    """In the cache it is fetched anew; in the registry it is refused."""
+    models = registry(tmp_path)
+    version = models.resolve("iris")
+    cached = models.fetch(version) / "model.onnx"
+    good = cached.read_bytes()
+    cached.write_bytes(b"evil")
+    assert (models.fetch(version) / "model.onnx").read_bytes() == good
+    (tmp_path / "models/iris/1.0.0/model.onnx").write_bytes(b"evil")
+    cached.write_bytes(b"evil")
+    with pytest.raises(ModelRefused, match="changed"):
+        models.fetch(version)
+
+
+def test_the_cache_is_for_one_user_alone(tmp_path: Path) -> None:
+    for name in ("packages", "status"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        (tmp_path / "cache" / name).chmod(0o777)
+    registry(tmp_path).resolve("iris")
+    assert [(tmp_path / "cache" / name).stat().st_mode & 0o777 for name in ("packages", "status")] == [0o700] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("name", ["packages", "status"])
+def test_the_cache_of_another_user(tmp_path: Path, name: str) -> None:
+    (tmp_path / "cache" / name).mkdir(parents=True)
+    os.chown(tmp_path / "cache" / name, 12345, 12345)
+    with pytest.raises(StorageFailed, match="belongs to another user"):
+        registry(tmp_path).resolve("iris")
+
+
+def test_a_link_in_a_registry(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    (tmp_path / "models/iris/1.0.0/labels.txt").symlink_to("/etc/passwd")
+    with pytest.raises(StorageFailed, match="link"):
+        models.models()

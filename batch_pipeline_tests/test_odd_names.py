@@ -1,0 +1,119 @@
+"""Keys and file names are data: whatever they hold, a result lands in its output folder or is an error of its input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batch_pipeline.locations import Location
+from batch_pipeline.storage import Storage
+from batch_pipeline_tests.places import ROW, Place
+from batch_pipeline_tests.test_share_links import Site, answer
+
+KEYS = [
+    "../up.csv",
+    "../../../../../../tmp/up.csv",
+    "a//b.csv",
+    "./c.csv",
+    "a/../d.csv",
+    "~/e.csv",
+    "$(touch f).csv",
+    "line\nend.csv",
+    "tab\tend.csv",
+    "per%2e%2e%2fcent.csv",
+    "per%cent.csv",
+    "back\\..\\slash.csv",
+    '"quoted".csv',
+    "a?b=c#d.csv",
+    "ﬁ\u0301\u202e.csv",
+    "%00.csv",
+    " .csv",
+    "+ +.csv",
+    "x" * 250 + ".csv",
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, rgw_bucket: str) -> Place:
+    return Place.at(tmp_path)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+def everything(root: Path, output: Path) -> set[str]:
+    """All that is there beside an output folder."""
+    return {str(path) for path in root.rglob("*") if not path.is_relative_to(output)}
+
+
+def test_keys_of_a_bucket_as_names_of_files(place: Place, rgw_bucket: str) -> None:
+    for key in KEYS:
+        Storage().write(Location(rgw_bucket, f"in/{key}"), f"{ROW}\n".encode())
+    output = place.root / "deep/er/out"
+    before = everything(place.root, output) | {str(place.root / "deep"), str(place.root / "deep/er")}
+    summary = place.run(
+        input_path=f"s3://{rgw_bucket}/in/", output_path=f"file://{output}/", error_threshold=1, join_input=True
+    )
+    assert summary.succeeded + summary.failed == summary.inputs == len(KEYS)
+    left = everything(place.root, output) - before
+    assert not [path for path in left if not path.startswith(f"{place.root}/cache")]
+    assert not Path("/tmp/up.csv_result.txt").exists()
+    failed = [json.loads(line) for line in (output / "infer-error-0.manifest").read_text().splitlines()]
+    assert {(line["source"].partition("/in/")[2], line["error"]["code"]) for line in failed} == {
+        *((key, "bad_name") for key in KEYS[:5]),
+        (KEYS[-1], "name_too_long"),
+    }
+    done = [json.loads(line) for line in (output / "infer-result-0.manifest").read_text().splitlines()]
+    for line in done:
+        result = Path(line["inference-loc"].removeprefix("file://"))
+        assert result.resolve().is_relative_to(output / "infer-result")
+        assert json.loads(result.read_text())
+
+
+def test_keys_of_a_bucket_as_keys_of_results(place: Place, rgw_bucket: str) -> None:
+    storage = Storage()
+    for key in KEYS:
+        storage.write(Location(rgw_bucket, f"in/{key}"), f"{ROW}\n".encode())
+    summary = place.run(input_path=f"s3://{rgw_bucket}/in/", output_path=f"s3://{rgw_bucket}/out/")
+    assert (summary.succeeded, summary.failed) == (len(KEYS), 0)
+    keys = {one.location.key for one in storage.list(Location(rgw_bucket, ""))}
+    assert {key for key in keys if not key.startswith(("in/", "out/_batch/", "out/infer-"))} == set()
+    assert {key for key in keys if key.startswith("out/infer-result/")} == {
+        f"out/infer-result/{key}_result.txt" for key in KEYS
+    }
+
+
+def test_file_names_of_share_links(place: Place, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stranger calls a file is no path: all but its last part is dropped, once it is decoded."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", site.url)
+    place = Place(place.root, Place.at(_fresh(place.root), AWS_ENDPOINT_URL_S3=site.url).deployment)
+    names = ["..%2F..%2Fup.csv", "..%2Fup.csv", "a%2Fup.csv", "%00.csv", "up%0A.csv", "..%5Cup.csv", "x" * 300 + ".csv"]
+    links = [f"{site.url}/bucket/{name}?Signature=SECRET&Expires=99999999999&AccessKeyId=AK" for name in names]
+    site.answers = {f"/bucket/{name}": answer(200, f"{ROW}\n".encode()) for name in names}
+    before = everything(place.root, place.output)
+    summary = place.run(input_path=place.manifest(*links), error_threshold=1)
+    assert (summary.succeeded, summary.failed) == (5, 2)
+    failed = place.lines("infer-error-0.manifest")
+    assert [line["error"]["code"] for line in failed] == ["bad_name", "name_too_long"]
+    assert {path.name for path in (place.output / "infer-result").iterdir()} == {
+        "up.csv_result.txt",
+        *(f"up.csv-{hashlib.sha256(one.encode()).hexdigest()[:8]}_result.txt" for one in links[1:3]),
+        "up\n.csv_result.txt",
+        "..\\up.csv_result.txt",
+    }
+    assert {path for path in everything(place.root, place.output) - before if "/cache" not in path} == {
+        str(place.root / "list.manifest")
+    }
+
+
+def _fresh(root: Path) -> Path:
+    folder = root / "fresh"
+    folder.mkdir()
+    return folder
