@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed
+from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed, StorageRefused
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.connection import Connection
 from batch_pipeline.storage.failures import boto_errors, changed, obstore_errors
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+from batch_pipeline.storage.retries import persistent
 from batch_pipeline.storage.uploads import Upload
 
 if TYPE_CHECKING:
@@ -55,11 +56,7 @@ class Buckets:
             return self._put(location, data, {"IfNoneMatch": "*"})
         if _ODD.search(location.key) or not location.key:
             return self._put(location, data, {})
-        import obstore
-
-        with obstore_errors(location, bucket=location.bucket):
-            answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
-        return (answer["e_tag"] or "").strip('"')
+        return persistent(lambda: self._put_plain(location, data), self._connection.attempts)
 
     def open_writer(self, location: Location) -> Writer:
         return _BucketWriter(self, location)
@@ -92,8 +89,8 @@ class Buckets:
             return _matching(info, if_match).size, info.etag, b""
         try:
             return self._get(location, start, stop, if_match)
-        except StorageFailed as error:
-            if type(error) is not StorageFailed or "InvalidRange" not in str(error):
+        except StorageRefused as error:
+            if "InvalidRange" not in str(error):
                 raise
             info = _matching(self.head(location), if_match)
             if start < info.size:
@@ -101,9 +98,21 @@ class Buckets:
             return info.size, info.etag, b""
 
     def _get(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
-        """The bytes [start, end) of an object, with its whole size and ETag."""
-        if _ODD.search(location.key):
-            return self._get_odd(location, start, end, if_match)
+        """The bytes [start, end) of an object, its whole size and ETag. A body that breaks off is asked for again."""
+        get = self._get_odd if _ODD.search(location.key) else self._get_plain
+
+        def whole() -> tuple[int, str, bytes]:
+            size, etag, data = get(location, start, end, if_match)
+            if if_match is not None and etag != if_match:
+                # A store that does not know the condition.
+                raise changed(location)
+            if len(data) != min(end, size) - start:
+                raise StorageFailed(f"{location}: the object store answered {len(data)} bytes of [{start}, {end})")
+            return size, etag, data
+
+        return persistent(whole, self._connection.attempts)
+
+    def _get_plain(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
         import obstore
 
         with obstore_errors(location, bucket=location.bucket):
@@ -130,8 +139,6 @@ class Buckets:
         del first
         while position < stop:
             _, _, chunk = self._get(location, position, min(position + CHUNK_BYTES, stop), etag)
-            if not chunk:
-                raise StorageFailed(f"{location}: the object store answered fewer bytes than it has")
             position += len(chunk)
             yield chunk
 
@@ -145,6 +152,13 @@ class Buckets:
             options: Any = conditions
             answer = self._connection.client.put_object(Bucket=location.bucket, Key=location.key, Body=data, **options)
         return answer["ETag"].strip('"')
+
+    def _put_plain(self, location: Location, data: bytes) -> str:
+        import obstore
+
+        with obstore_errors(location, bucket=location.bucket):
+            answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
+        return (answer["e_tag"] or "").strip('"')
 
     def _replace(self, location: Location, data: bytes, etag: str) -> str:
         """Write over the version `etag`. Ceph before 18 compares If-Match with the quotes, so it never fits there:
