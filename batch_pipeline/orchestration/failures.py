@@ -23,7 +23,7 @@ class RunError:
 
 @contextmanager
 def as_failures() -> Iterator[None]:
-    """Raise our errors as `dg.Failure`, with their message. Nothing is retried: the clients have done so."""
+    """Raise our errors as `dg.Failure`, with their message; a step's retry policy is for the transient ones alone."""
     try:
         yield
     except BatchPipelineError as error:
@@ -44,7 +44,7 @@ def failure(error: BatchPipelineError) -> dg.Failure:
     return dg.Failure(
         description=error.message,
         metadata={"code": type(error).__name__, "refused": isinstance(error, Refused)},
-        allow_retries=False,
+        allow_retries=error.transient,
     )
 
 

@@ -42,6 +42,10 @@ def _owner(context: dg.OpExecutionContext, service: str) -> Owner:
     return owner_of(_run(context), service)
 
 
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""For a store that was down longer than its client waits, and for a node that was killed. What our errors call
+permanent fails at once; a node that is tried again does only what is left."""
+
 _PARAMETERS = {"parameters": dg.In(dg.Any, description="The parameters of the service, checked.")}
 
 
@@ -53,6 +57,7 @@ _PARAMETERS = {"parameters": dg.In(dg.Any, description="The parameters of the se
     out={
         INPUT_MANIFEST: dg.Out(dg.Any, io_manager_key=IO_MANAGER, description="The parameters of the service, checked.")
     },
+    retry_policy=RETRIES,
     config_schema=dg.Field(dict, description="The parameters as they were given, their template and its name."),
     tags={"dagster/kind/s3": ""},
 )
@@ -91,6 +96,7 @@ def ingest_manifest(
 @dg.op(
     ins=_PARAMETERS,
     out=dg.Out(dg.Any, io_manager_key=IO_MANAGER, description="The parameters, `model` as the version that was found."),
+    retry_policy=RETRIES,
     tags={"dagster/kind/onnx": ""},
 )
 def map_columns(context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, parameters: Any) -> Any:
@@ -116,6 +122,7 @@ def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
 
     @dg.op(
         name="fan_out",
+        retry_policy=RETRIES,
         ins=_PARAMETERS,
         tags={"dagster/kind/s3": ""},
         out={
@@ -157,6 +164,7 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         ),
         tags=resource_tags(spec),
         pool=f"node_{spec.identifier}",
+        retry_policy=RETRIES,
     )
     def infer(
         context: dg.OpExecutionContext, batch_pipeline_deployment: DeploymentResource, shard: Any
@@ -188,6 +196,7 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
 
     @dg.op(
         name="write_manifests",
+        retry_policy=RETRIES,
         tags={"dagster/kind/s3": ""},
         ins={**_PARAMETERS, **nodes},
         out={

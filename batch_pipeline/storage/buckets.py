@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from batch_pipeline.storage.uploads import Upload
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+_log = logging.getLogger(__name__)
 
 _ODD = re.compile(r"[\x00-\x1f\x7f]|//|^/|/$|(?:^|/)\.{1,2}(?:/|$)")
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
@@ -77,6 +80,21 @@ class Buckets:
         from batch_pipeline.storage.composing import compose
 
         return compose(self, target, parts)
+
+    def drop_unfinished(self, folder: Location) -> int:
+        dropped = 0
+        try:
+            with boto_errors(folder, bucket=folder.bucket):
+                pages = self._connection.client.get_paginator("list_multipart_uploads")
+                for page in pages.paginate(Bucket=folder.bucket, Prefix=folder.key):
+                    for found in page.get("Uploads", ()):
+                        self._connection.client.abort_multipart_upload(
+                            Bucket=folder.bucket, Key=found["Key"], UploadId=found["UploadId"]
+                        )
+                        dropped += 1
+        except StorageFailed as error:
+            _log.warning("Unfinished uploads may be left in %s: %s", folder, error.message)
+        return dropped
 
     def start_upload(self, location: Location) -> Upload:
         return Upload(self._connection.client, location)
