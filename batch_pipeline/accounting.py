@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from batch_pipeline import locations
-from batch_pipeline.errors import AccountingFailed, InputMissing
+from batch_pipeline.errors import AccountingFailed, InputMissing, ObjectNotFound, PreconditionFailed
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
 from batch_pipeline.ledger import WHOLE, append_composed, recorded
@@ -161,8 +161,18 @@ class Account:
                 sorted(gone)[:FIRST_MISSING],
             )
         with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
-            composed = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
+            made = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
+        composed = [one for one in made if one is not None]
         append_composed(self._storage, self._layout, composed, attempt=self._plan.attempt)
+        lost = [line for line, one in zip(self._divided, made, strict=True) if one is None]
+        if lost:
+            others = f" and of {len(lost) - 1} others" if len(lost) > 1 else ""
+            raise self._unaccounted(
+                f"parts of the result of input line {lost[0]}{others} are not in {self._layout.parts} as they were "
+                "written; no manifest was written. Run the service again to make them anew",
+                len(lost),
+                lost[:FIRST_MISSING],
+            )
         self._composed = _table(composed)
         digests = [result_digest(names[one.line]) for one in composed]
         self._proof.expect(self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary)))
@@ -225,10 +235,16 @@ class Account:
             # The list was taken away or rewritten; what is to be told is that inputs are missing.
             return {}
 
-    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult:
+    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult | None:
+        """None where a part is not there as the ledger has it."""
         line = parts[0].line
-        pieces = [self._layout.part(line, part.part) for part in parts]
-        size = self._storage.compose(self._layout.result(name), pieces).size
+        try:
+            pieces = [self._storage.head(self._layout.part(line, part.part)) for part in parts]
+            if [piece.size for piece in pieces] != [part.size for part in parts]:
+                return None
+            size = self._storage.compose(self._layout.result(name), pieces).size
+        except (ObjectNotFound, PreconditionFailed):
+            return None
         rows = sum(part.rows or 0 for part in parts)
         failed_rows = sum(part.failed_rows or 0 for part in parts)
         return UnitResult(line, parts[0].digest, WHOLE, parts[0].etag, size, rows, failed_rows)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 class BatchPipelineError(Exception):
     """Something went wrong that we can name. The message is one line for the user, with no traceback needed."""
 
+    transient: bool = False
+    """Whether the same may work if it is tried again."""
+
     @property
     def message(self) -> str:
         return str(self)
@@ -102,7 +105,11 @@ class AccountingFailed(ServiceFailed):
 
 
 class NodeFailed(ServiceFailed):
-    """A compute node could not do its work at all (model does not load, provider missing)."""
+    """A compute node could not do its work at all (model does not load, provider missing, no result can be written)."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
 
 
 class ServiceMadeOver(ServiceFailed):
@@ -132,19 +139,43 @@ class InputFailed(BatchPipelineError):
 
 
 class StorageFailed(BatchPipelineError):
-    """The object store did not do what was asked; transient unless a subclass says otherwise."""
+    """The object store did not do what was asked, and may do it later. Every subclass is permanent."""
+
+    transient = True
+
+
+class StorageRefused(StorageFailed):
+    """The store will not do what was asked, however often: the range is none, an argument is refused."""
+
+    transient = False
 
 
 class ObjectNotFound(StorageFailed):
-    """No such object or bucket. Permanent."""
+    """No such object or bucket."""
+
+    transient = False
 
 
 class AccessDenied(StorageFailed):
-    """The store refused the credentials. Permanent."""
+    """The store does not let these credentials do that."""
+
+    transient = False
+
+
+class CredentialsRefused(AccessDenied):
+    """The store does not take the credentials at all (unknown, expired): whatever is asked for, nothing will work."""
+
+
+class StorageFull(StorageFailed):
+    """The bucket, or the store, takes no more."""
+
+    transient = False
 
 
 class PreconditionFailed(StorageFailed):
-    """The object is not (or no longer) what a conditional read or write named. Permanent."""
+    """The object is not (or no longer) what a conditional read or write named."""
+
+    transient = False
 
 
 # --- triggers ------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _run_share(
         else None
     )
     table = load_table(storage, layout.shard(shard.node))
-    done = finished_units(storage, layout, shard.node, table) if plan.attempt > 1 or mark.died else none_of(table)
+    done = finished_units(storage, layout, shard.node, table) if ledger.is_continued else none_of(table)
     share = plan.shards[shard.node]
     left = [work_of(table, done)]
     pairs = paired(left, _planned_inputs(plan, deployment), offset=share.offset, line=share.first_line)

@@ -41,7 +41,11 @@ class LedgerWriter:
         self._storage = storage
         self._layout = layout
         self._node = node
-        self._prefix = f"{attempt:04d}-{node}-{uuid.uuid4().hex[:8]}"
+        last = _last_turn(storage, layout, node)
+        self.is_continued = last > 0
+        """Whether the node, or what put its parts together, has written before, be it in this attempt."""
+        turn = max(attempt, last + 1)
+        self._prefix = f"{turn:04d}-{node}-{uuid.uuid4().hex[:8]}"
         self._sequence = 0
         self._pending: list[bytes] = []
         self._progress: Progress | None = None
@@ -117,12 +121,13 @@ def append_composed(storage: Storage, layout: OutputLayout, outcomes: Iterable[O
     """Adds the records of divided CSVs that have been put together."""
     lines = [encode(outcome) for outcome in outcomes]
     if lines:
-        object_name = f"{attempt:04d}-{COMPOSED}-{uuid.uuid4().hex[:8]}-000000.jsonl"
+        turn = max(attempt, _last_turn(storage, layout, None))
+        object_name = f"{turn:04d}-{COMPOSED}-{uuid.uuid4().hex[:8]}-000000.jsonl"
         storage.write(layout.ledger.child(object_name), b"".join(lines))
 
 
 def recorded(storage: Storage, layout: OutputLayout, node: int | None = None) -> Iterator[pl.DataFrame]:
-    """All outcomes, oldest attempt first (their names sort so), many at a time: of a unit the last one counts.
+    """All outcomes, oldest first (their names sort so), many at a time: of a unit the last one counts.
 
     Columns line, part, its_digest, its_etag, result_size, rows, failed_rows, and code and message of an error.
     `node`: only what that node wrote down, and the divided CSVs that have been put together.
@@ -131,6 +136,15 @@ def recorded(storage: Storage, layout: OutputLayout, node: int | None = None) ->
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         while batch := list(islice(names, READ_AT_ONCE)):
             yield _table(b"".join(pool.map(storage.read, batch)))
+
+
+def _last_turn(storage: Storage, layout: OutputLayout, node: int | None) -> int:
+    """Turns put records in order: a node that is tried again, in one attempt too, comes after what was there before.
+
+    Of this node and of what was put together, or, without a node, of all. 0 where there are no records.
+    """
+    names = (info.location.name for info in storage.list(layout.ledger))
+    return max((int(name.split("-")[0]) for name in names if node is None or _is_of(name, node)), default=0)
 
 
 def _is_of(name: str, node: int) -> bool:

@@ -118,16 +118,19 @@ def _change(key: str, before: Any, now: Any) -> str:
     return f"{key} was {before} and is {now}"
 
 
-def own_objects(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> Iterator[Location]:
-    """Every object of the service, its manifests first, its record and lock left out."""
-    for node in range(int(record.made_from["node_count"])):
-        yield layout.result_manifest(node)
-        yield layout.error_manifest(node)
+def _own_objects(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
+    """Every object of the service but its manifests, its record and its lock."""
     yield from _own_results(storage, layout)
     for info in storage.list(layout.records):
         if info.location not in (layout.service, layout.lock, layout.inputs):
             yield info.location
     yield layout.inputs
+
+
+def _own_manifests(layout: OutputLayout, record: ServiceRecord) -> Iterator[Location]:
+    for node in range(int(record.made_from["node_count"])):
+        yield layout.result_manifest(node)
+        yield layout.error_manifest(node)
 
 
 def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
@@ -150,5 +153,8 @@ def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
 
 def empty(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> int:
     """Removes the service's own objects, and no others; its record last, so that a second try finds the rest."""
-    removed = storage.delete(own_objects(storage, layout, record))
+    # Of one call to the store, no one says what goes first.
+    removed = storage.delete(_own_manifests(layout, record))
+    removed += storage.delete(_own_objects(storage, layout))
+    storage.drop_unfinished(layout.output)
     return removed + storage.delete([layout.service])

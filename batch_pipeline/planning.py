@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from batch_pipeline.division import UNKNOWN, Inputs, Pieces, divide
-from batch_pipeline.errors import StorageFailed
+from batch_pipeline.errors import AccessDenied, ObjectNotFound
 from batch_pipeline.inputs import InputList
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, Source
@@ -58,7 +58,7 @@ def look_up_sizes(tables: list[pl.DataFrame], inputs: InputList) -> list[pl.Data
     def head(source: Location) -> ObjectInfo | None:
         try:
             return inputs.storage.head(source)
-        except StorageFailed:
+        except (AccessDenied, ObjectNotFound):
             return None
 
     with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as pool:
@@ -211,5 +211,5 @@ def _etag(storage: Storage, source: Source | None) -> str | None:
         return None
     try:
         return storage.head(source).etag
-    except StorageFailed:
+    except (AccessDenied, ObjectNotFound):
         return None

@@ -67,8 +67,10 @@ def publish(
     summary = replace(summary, sample=examples(storage, records, drafts.sampled), review=reviewed)
     # The records hold no source, and these name some.
     kept = asdict(replace(summary, message="", sample=(), first_errors=()))
-    storage.write(layout.finished, orjson.dumps(kept))
+    # First what is no longer needed: who finds the summary finds nothing left to do.
     storage.delete(info.location for info in storage.list(layout.parts))
+    storage.drop_unfinished(layout.output)
+    storage.write(layout.finished, orjson.dumps(kept))
     return summary
 
 

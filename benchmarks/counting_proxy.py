@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 _OF_ONE_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
@@ -31,9 +32,10 @@ class CountingServer(ThreadingHTTPServer):
     """Passes everything on, as it is, and keeps a record of it."""
 
     daemon_threads = True
+    request_queue_size = 128
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, upstream: str, handler: type[Handler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[Request] = []
 
@@ -42,7 +44,10 @@ class CountingServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+Proxy = TypeVar("Proxy", bound=CountingServer)
+
+
+class Handler(BaseHTTPRequestHandler):
     """One connection of the client, and one to the server that goes with it."""
 
     protocol_version = "HTTP/1.1"
@@ -59,7 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.pass_on(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815  as http.server looks for them
+
+    def pass_on(self, body: bytes) -> None:
+        """Asks the server behind, and answers what it answers."""
         self._upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             if name.lower() not in _OF_ONE_HOP:
@@ -67,14 +77,14 @@ class _Handler(BaseHTTPRequestHandler):
         if "Content-Length" in self.headers:
             self._upstream.putheader("Content-Length", str(len(body)))
         self._upstream.endheaders(body or None)
-        self._answer(self._upstream.getresponse(), len(body))
-
-    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815  as http.server looks for them
-
-    def _answer(self, answer: HTTPResponse, sent: int) -> None:
+        answer = self._upstream.getresponse()
         data = answer.read()
         url = urlsplit(self.path)
-        self.server.requests.append(Request(self.command, unquote(url.path), url.query, sent, len(data)))
+        self.server.requests.append(Request(self.command, unquote(url.path), url.query, len(body), len(data)))
+        self.answer(answer, data)
+
+    def answer(self, answer: HTTPResponse, data: bytes) -> None:
+        """Hands the answer on, whose body is `data`."""
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in _OF_ONE_HOP:
@@ -92,7 +102,14 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def counting_proxy(upstream: str) -> Iterator[CountingServer]:
     """A running proxy before the server at `upstream`."""
-    with CountingServer(upstream) as server:
+    with running(CountingServer(upstream)) as server:
+        yield server
+
+
+@contextmanager
+def running(proxy: Proxy) -> Iterator[Proxy]:
+    """Lets a proxy answer while the block runs."""
+    with proxy as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""Opens what a unit names and turns every failure to read it into an error of that input."""
+"""Opens what a unit names; a failure to read it is an error of that input, unless the store itself is down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch_pipeline.errors import AccessDenied, InputFailed, ObjectNotFound, PreconditionFailed, StorageFailed
+from batch_pipeline.errors import (
+    AccessDenied,
+    CredentialsRefused,
+    InputFailed,
+    ObjectNotFound,
+    PreconditionFailed,
+    StorageFailed,
+)
 from batch_pipeline.locations import ShareLink
 from batch_pipeline.node.job import Unit
 
@@ -39,7 +46,10 @@ class Sources:
 
     @contextmanager
     def open(self, unit: Unit, start: int = 0, end: int | None = None, etag: str | None = None) -> Iterator[Opened]:
-        """Bytes [start, end) of the unit's object. Raises InputFailed, and so does iterating over its chunks."""
+        """Bytes [start, end) of the unit's object.
+
+        Raises InputFailed, and StorageFailed where the store itself is at fault; so does iterating over its chunks.
+        """
         etag = etag or unit.etag
         with ExitStack() as stack:
             try:
@@ -48,11 +58,11 @@ class Sources:
                 else:
                     stream = stack.enter_context(self._storage.open(unit.source, start, end, if_match=etag))
             except StorageFailed as error:
-                raise input_failure(error) from error
+                raise self._blamed(unit, error) from error
             if etag is not None and stream.etag != etag:
                 raise InputFailed("changed", _CHANGED)
             stop = stream.size if end is None else min(end, stream.size)
-            yield Opened(stream.etag, stream.size, _complete(iter(stream), max(0, stop - start)))
+            yield Opened(stream.etag, stream.size, self._complete(unit, iter(stream), max(0, stop - start)))
 
     @contextmanager
     def open_part(self, unit: Unit) -> Iterator[Opened]:
@@ -69,6 +79,29 @@ class Sources:
                 with self.open(unit, start, end, opened.etag) as rest:
                     yield from rest.chunks
 
+    def _complete(self, unit: Unit, chunks: Iterator[bytes], expected: int) -> Iterator[bytes]:
+        """The chunks; a read that ends early is an error, not a short file."""
+        received = 0
+        try:
+            for chunk in chunks:
+                received += len(chunk)
+                yield chunk
+        except StorageFailed as error:
+            raise self._blamed(unit, error) from error
+        if received != expected:
+            raise InputFailed("read_failed", f"the object ended after {received} of {expected} bytes")
+
+    def _blamed(self, unit: Unit, error: StorageFailed) -> InputFailed:
+        """The error of the input, where it is the input's. Raises the store's own, which is no input's fault.
+
+        A store that does not say whether the unit's result is there is down, or does not take the credentials.
+        """
+        if isinstance(error, CredentialsRefused):
+            raise error
+        if error.transient:
+            self._storage.exists(unit.result)
+        return input_failure(error)
+
     def header(self, unit: Unit) -> bytes:
         """The first line, with its end, of the unit's object, of which the unit itself may be a later part."""
         head = b""
@@ -79,19 +112,6 @@ class Sources:
                     break
         line, end, _ = head.partition(b"\n")
         return line + end
-
-
-def _complete(chunks: Iterator[bytes], expected: int) -> Iterator[bytes]:
-    """The chunks; a read that ends early is an error, not a short file."""
-    received = 0
-    try:
-        for chunk in chunks:
-            received += len(chunk)
-            yield chunk
-    except StorageFailed as error:
-        raise input_failure(error) from error
-    if received != expected:
-        raise InputFailed("read_failed", f"the object ended after {received} of {expected} bytes")
 
 
 def input_failure(error: StorageFailed) -> InputFailed:

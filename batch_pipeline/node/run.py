@@ -33,7 +33,7 @@ def run_node(
 
     A unit is recorded once its result is durable. When `stopping` says so, what is in flight is given up and the
     rest left undone. Raises NodeFailed where the node cannot work at all: the model does not load, a provider is
-    missing, a result cannot be written.
+    missing, a result cannot be written; and StorageFailed where the store is down or takes the credentials no more.
     """
     tally = Tally(job.unit_count, on_progress)
     with opened_work(job) as work, ThreadPoolExecutor(LARGE_CSVS_AT_ONCE, thread_name_prefix="read") as readers:

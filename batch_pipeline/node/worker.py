@@ -167,4 +167,4 @@ class Worker:
             with self._storage.open_writer(unit.result) as writer:
                 yield writer.write
         except StorageFailed as error:
-            raise NodeFailed(f"a result could not be written: {error.message}") from error
+            raise NodeFailed(f"a result could not be written: {error.message}", transient=error.transient) from error

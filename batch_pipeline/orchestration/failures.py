@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ import dagster as dg
 
 from batch_pipeline.errors import BatchPipelineError, Refused
 from batch_pipeline.orchestration.names import TAG_REFUSED
+
+RETRIES = 3
+RETRY_SECONDS = 3.0
+"""Before the first time that a step is tried again; each further wait is twice as long."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,19 @@ class RunError:
 
 
 @contextmanager
-def as_failures() -> Iterator[None]:
-    """Raise our errors as `dg.Failure`, with their message. Nothing is retried: the clients have done so."""
+def as_failures(context: dg.OpExecutionContext) -> Iterator[None]:
+    """Raise our errors as `dg.Failure`, with their message; a transient one lets the step be tried again, a few times.
+
+    A retry policy of Dagster's would do the same to a step that was interrupted, and so start a stopped service again.
+    """
     try:
         yield
     except BatchPipelineError as error:
+        tried = context.retry_number
+        if error.transient and tried < RETRIES:
+            context.log.warning(f"{error.message}: the step is tried again")
+            wait = RETRY_SECONDS * 2**tried * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=wait) from error
         raise failure(error) from error
 
 

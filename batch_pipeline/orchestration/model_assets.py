@@ -79,7 +79,7 @@ def _model(registry: str | None) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, batch_pipeline_deployment: DeploymentResource
     ) -> Iterator[dg.MaterializeResult[Any]]:
         ref = context.partition_key
-        with as_failures():
+        with as_failures(context.op_execution_context):
             registry = batch_pipeline_deployment.get().registry
             # First, so that what changes while the package is read is looked at again.
             stamp = registry.stamps(ref).get(ref)

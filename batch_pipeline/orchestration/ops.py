@@ -66,7 +66,7 @@ def ingest_manifest(
     """
     from batch_pipeline import service
 
-    with as_failures(), refusals_noted(context.instance, context.run_id):
+    with as_failures(context), refusals_noted(context.instance, context.run_id):
         declaration = context.op_config["declaration"]
         # A run that is refused for its parameters is this service's, too.
         context.instance.add_run_tags(context.run_id, identity_tags(declaration, context.partition_key))
@@ -100,7 +100,7 @@ def map_columns(context: dg.OpExecutionContext, batch_pipeline_deployment: Deplo
     """
     from batch_pipeline import service
 
-    with as_failures():
+    with as_failures(context):
         report = service.map_columns(parameters, batch_pipeline_deployment.get())
     context.instance.add_run_tags(context.run_id, model_tags(report.model))
     context.log.info(saying.of_mapping(report))
@@ -133,7 +133,7 @@ def fan_out_op(specs: NodeSpecs) -> dg.OpDefinition:
         """
         from batch_pipeline import service
 
-        with as_failures():
+        with as_failures(context):
             shards = service.plan(parameters, batch_pipeline_deployment.get(), _owner(context, parameters.full_name))
         context.log.info(saying.of_plan(parameters, shards))
         spec = specs[parameters.node_spec]
@@ -164,7 +164,7 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         from batch_pipeline import service
 
         context.log.info(saying.of_start(shard))
-        with as_failures():
+        with as_failures(context):
             ours, owner = batch_pipeline_deployment.get(), _owner(context, shard.service)
             die_with_run(owner)
             with stopping() as is_asked:
@@ -209,7 +209,7 @@ def write_manifests_op(specs: NodeSpecs) -> dg.OpDefinition:
         """
         from batch_pipeline import service
 
-        with as_failures():
+        with as_failures(context):
             ours = batch_pipeline_deployment.get()
             try:
                 summary = service.publish(parameters, ours, _owner(context, parameters.full_name))

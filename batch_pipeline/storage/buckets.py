@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed
+from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed, StorageRefused
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.connection import Connection
 from batch_pipeline.storage.failures import boto_errors, changed, obstore_errors
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+from batch_pipeline.storage.retries import persistent
 from batch_pipeline.storage.uploads import Upload
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+_log = logging.getLogger(__name__)
 
 _ODD = re.compile(r"[\x00-\x1f\x7f]|//|^/|/$|(?:^|/)\.{1,2}(?:/|$)")
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
@@ -57,11 +61,7 @@ class Buckets:
             return self._put(location, data, {"IfNoneMatch": "*"})
         if _ODD.search(location.key) or not location.key:
             return self._put(location, data, {})
-        import obstore
-
-        with obstore_errors(location, bucket=location.bucket):
-            answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
-        return (answer["e_tag"] or "").strip('"')
+        return persistent(lambda: self._put_plain(location, data), self._connection.attempts)
 
     def open_writer(self, location: Location) -> Writer:
         return _BucketWriter(self, location)
@@ -83,6 +83,21 @@ class Buckets:
 
         return compose(self, target, parts)
 
+    def drop_unfinished(self, folder: Location) -> int:
+        dropped = 0
+        try:
+            with boto_errors(folder, bucket=folder.bucket):
+                pages = self._connection.client.get_paginator("list_multipart_uploads")
+                for page in pages.paginate(Bucket=folder.bucket, Prefix=folder.key):
+                    for found in page.get("Uploads", ()):
+                        self._connection.client.abort_multipart_upload(
+                            Bucket=folder.bucket, Key=found["Key"], UploadId=found["UploadId"]
+                        )
+                        dropped += 1
+        except StorageFailed as error:
+            _log.warning("Unfinished uploads may be left in %s: %s", folder, error.message)
+        return dropped
+
     def start_upload(self, location: Location) -> Upload:
         return Upload(self._connection.client, location)
 
@@ -94,8 +109,8 @@ class Buckets:
             return _matching(info, if_match).size, info.etag, b""
         try:
             return self._get(location, start, stop, if_match)
-        except StorageFailed as error:
-            if type(error) is not StorageFailed or "InvalidRange" not in str(error):
+        except StorageRefused as error:
+            if "InvalidRange" not in str(error):
                 raise
             info = _matching(self.head(location), if_match)
             if start < info.size:
@@ -103,9 +118,21 @@ class Buckets:
             return info.size, info.etag, b""
 
     def _get(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
-        """The bytes [start, end) of an object, with its whole size and ETag."""
-        if _ODD.search(location.key):
-            return self._get_odd(location, start, end, if_match)
+        """The bytes [start, end) of an object, its whole size and ETag. A body that breaks off is asked for again."""
+        get = self._get_odd if _ODD.search(location.key) else self._get_plain
+
+        def whole() -> tuple[int, str, bytes]:
+            size, etag, data = get(location, start, end, if_match)
+            if if_match is not None and etag != if_match:
+                # A store that does not know the condition.
+                raise changed(location)
+            if len(data) != min(end, size) - start:
+                raise StorageFailed(f"{location}: the object store answered {len(data)} bytes of [{start}, {end})")
+            return size, etag, data
+
+        return persistent(whole, self._connection.attempts)
+
+    def _get_plain(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
         import obstore
 
         with obstore_errors(location, bucket=location.bucket):
@@ -132,8 +159,6 @@ class Buckets:
         del first
         while position < stop:
             _, _, chunk = self._get(location, position, min(position + CHUNK_BYTES, stop), etag)
-            if not chunk:
-                raise StorageFailed(f"{location}: the object store answered fewer bytes than it has")
             position += len(chunk)
             yield chunk
 
@@ -147,6 +172,13 @@ class Buckets:
             options: Any = conditions
             answer = self._connection.client.put_object(Bucket=location.bucket, Key=location.key, Body=data, **options)
         return answer["ETag"].strip('"')
+
+    def _put_plain(self, location: Location, data: bytes) -> str:
+        import obstore
+
+        with obstore_errors(location, bucket=location.bucket):
+            answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
+        return (answer["e_tag"] or "").strip('"')
 
     def _replace(self, location: Location, data: bytes, etag: str) -> str:
         """Write over the version `etag`. Where the object still is that version and yet the store says no, it wants

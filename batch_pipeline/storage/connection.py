@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -9,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from batch_pipeline.errors import AccessDenied
+from batch_pipeline.errors import CredentialsRefused
 from batch_pipeline.storage.failures import boto_errors
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Credential, S3Store
 
-_CONNECT_SECONDS = 3
+_CONNECT_SECONDS = 2
 _REQUEST_SECONDS = 60
+_TRIED_AGAIN = (429, 500, 502, 503, 504)
 _BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
 _CREDENTIALS_LIVE = timedelta(minutes=5)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+
+_log = logging.getLogger(__name__)
 
 
 class Connection:
@@ -66,7 +71,21 @@ class Connection:
         )
         session, region = self.session, self.region
         with self._lock, boto_errors("the object store"):
-            return session.client("s3", region_name=region, config=config)
+            client = session.client("s3", region_name=region, config=config)
+        client.meta.events.register("needs-retry.s3", self._note)
+        return client
+
+    @property
+    def attempts(self) -> int:
+        """How often anything is asked for, at most."""
+        return self._timeouts.attempts
+
+    def _note(self, attempts: int, operation: Any, response: Any, caught_exception: Any, **_: Any) -> None:
+        """Says in the log what boto3 is about to try again."""
+        again = caught_exception is not None or (response is not None and response[0].status_code in _TRIED_AGAIN)
+        if again and attempts < self.attempts:
+            what = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
+            _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
 
     def other_client(self, service: str, region: str | None, config: Config) -> Any:
         """boto3's client of another service, with the same credentials. Raises what boto3 raises.
@@ -118,7 +137,8 @@ class Connection:
                 "read_timeout": timedelta(seconds=self._timeouts.read_seconds),
                 "timeout": timedelta(seconds=_REQUEST_SECONDS),
             },
-            retry_config={"max_retries": self._timeouts.attempts - 1, "retry_timeout": timedelta(seconds=10)},
+            # It retries neither every body that breaks off nor aloud: `persistent` does both.
+            retry_config={"max_retries": 0},
             credential_provider=self._credentials,
         )
 
@@ -134,7 +154,7 @@ class Connection:
         with boto_errors("the object store"):
             credentials = self.session.get_credentials()
             if credentials is None:
-                raise AccessDenied(_NO_CREDENTIALS)
+                raise CredentialsRefused(_NO_CREDENTIALS)
             frozen = credentials.get_frozen_credentials()
         return {
             "access_key_id": frozen.access_key or "",

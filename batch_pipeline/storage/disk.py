@@ -85,6 +85,13 @@ class Disk:
                         writer.write(chunk)
         return self.head(target)
 
+    def drop_unfinished(self, folder: Location) -> int:
+        found = [path for path in _path(folder).rglob(".batch-pipeline-*") if _UNFINISHED.fullmatch(path.name)]
+        for path in found:
+            with _disk_errors(folder):
+                path.unlink(missing_ok=True)
+        return len(found)
+
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from batch_pipeline.errors import AccessDenied, ObjectNotFound, PreconditionFailed, StorageFailed
-
-_NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
-_REFUSED = frozenset(
-    {"401", "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "Forbidden", "InvalidAccessKeyId"}
-    | {"InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "TokenRefreshRequired"}
+from batch_pipeline.errors import (
+    AccessDenied,
+    CredentialsRefused,
+    ObjectNotFound,
+    PreconditionFailed,
+    StorageFailed,
+    StorageFull,
+    StorageRefused,
 )
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
+_DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
+_NO_CREDENTIALS_OF_OURS = frozenset(
+    {"401", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
+    | {"TokenRefreshRequired", "Unauthorized"}
+)
+_FULL = frozenset(
+    {"507", "InsufficientStorage", "InsufficientStorageSpace", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"}
+    | {"XMinioStorageFull"}
+)
+_LATER = frozenset({408, 409, 425, 429})
+"""Of the answers that blame who asks, those that say: not now."""
+_BROKEN_ON_THE_WAY = frozenset(
+    {"BadDigest", "IncompleteBody", "InvalidPart", "NoSuchUpload", "RequestTimeout", "RequestTimeoutException"}
+    | {"SlowDown", "Throttling", "XAmzContentSHA256Mismatch"}
+)
+"""Answers that blame who asks for what the network did: a request that is made anew may work."""
 _CONDITION = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 _CHECK_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the profile, and what they may do"
 _NO_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -28,7 +50,9 @@ def boto_errors(subject: object, *, bucket: str = "") -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _answered(str(error.response.get("Error", {}).get("Code", "")), subject, bucket, str(error)) from error
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        raise _answered(code, status, subject, bucket, str(error)) from error
     except (HTTPClientError, NotConnected) as error:
         raise unreachable(subject, _one_line(error)) from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
@@ -44,16 +68,19 @@ def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, exceptions.NotFoundError) as error:
         code = "NoSuchBucket" if "NoSuchBucket" in str(error) else "NoSuchKey"
-        raise _answered(code, subject, bucket, "") from error
-    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise _denied(subject, str(error)) from error
+        raise _answered(code, 404, subject, bucket, "") from error
     except (exceptions.PreconditionError, exceptions.AlreadyExistsError) as error:
         raise changed(subject) from error
     except exceptions.BaseError as error:
         text = str(error)
-        if "HTTP error" in text or "error sending request" in text:
+        if "External AWS credential provider" in text:
+            raise CredentialsRefused(f"{subject}: no usable credentials; {_NO_CREDENTIALS}") from error
+        status = int(found[1]) if (found := _STATUS.search(text)) else 0
+        refused = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+        code = _server_code(text) or ("403" if refused else str(status or ""))
+        if not code and "HTTP error" in text:
             raise unreachable(subject, "") from error
-        raise StorageFailed(f"{subject}: the object store failed: {_server_code(text) or _first_line(text)}") from error
+        raise _answered(code, status, subject, bucket, code or text) from error
 
 
 def changed(subject: object) -> PreconditionFailed:
@@ -68,24 +95,22 @@ def unreachable(subject: object, detail: str) -> StorageFailed:
     return StorageFailed(f"{subject}: the object store can't be reached{detail and f' ({detail})'}; {_CHECK_ENDPOINT}")
 
 
-def _answered(code: str, subject: object, bucket: str, text: str) -> StorageFailed:
+def _answered(code: str, status: int, subject: object, bucket: str, text: str) -> StorageFailed:
     if code == "NoSuchBucket":
         return ObjectNotFound(f"{subject}: there is no bucket {bucket!r}; check its name and the endpoint")
     if code in _NOT_FOUND:
         return not_found(subject)
-    if code in _REFUSED:
-        return _denied(subject, code)
+    if code in _DENIED | _NO_CREDENTIALS_OF_OURS:
+        kind = CredentialsRefused if code in _NO_CREDENTIALS_OF_OURS else AccessDenied
+        which = "" if code.isdigit() else f" ({code})"
+        return kind(f"{subject}: the object store refused the credentials{which}; {_CHECK_CREDENTIALS}")
     if code in _CONDITION:
         return changed(subject)
+    if code in _FULL:
+        return StorageFull(f"{subject}: the bucket or the object store is full ({code}); make room, or raise its quota")
+    if 400 <= status < 500 and status not in _LATER and code not in _BROKEN_ON_THE_WAY:
+        return StorageRefused(f"{subject}: the object store refused: {_first_line(text)}")
     return StorageFailed(f"{subject}: the object store failed: {_first_line(text)}")
-
-
-def _denied(subject: object, text: str) -> AccessDenied:
-    code = next((code for code in sorted(_REFUSED) if not code.isdigit() and code in text), "")
-    if "External AWS credential provider" in text:
-        return AccessDenied(f"{subject}: no usable credentials; {_NO_CREDENTIALS}")
-    which = f" ({code})" if code else ""
-    return AccessDenied(f"{subject}: the object store refused the credentials{which}; {_CHECK_CREDENTIALS}")
 
 
 def _not_asked(error: Exception, subject: object) -> StorageFailed:
@@ -95,7 +120,7 @@ def _not_asked(error: Exception, subject: object) -> StorageFailed:
     missing = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)
     lost = (exceptions.CredentialRetrievalError, exceptions.TokenRetrievalError, exceptions.SSOError)
     if isinstance(error, missing + lost):
-        return AccessDenied(f"{subject}: no usable credentials ({_one_line(error)}); {_NO_CREDENTIALS}")
+        return CredentialsRefused(f"{subject}: no usable credentials ({_one_line(error)}); {_NO_CREDENTIALS}")
     return StorageFailed(f"{subject}: {_one_line(error)}")
 
 

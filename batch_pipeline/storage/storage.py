@@ -25,6 +25,7 @@ class Backend(Protocol):
     def open_writer(self, location: Location) -> Writer: ...
     def delete(self, locations: Iterable[Location]) -> int: ...
     def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo: ...
+    def drop_unfinished(self, folder: Location) -> int: ...
 
 
 class Storage:
@@ -100,6 +101,13 @@ class Storage:
         if any(info.location.scheme != target.scheme for info in infos):
             raise StorageFailed(f"{target} can't be composed of objects of another store")
         return self._backend(target).compose(target, infos)
+
+    def drop_unfinished(self, folder: Location) -> int:
+        """Drop what writers that were killed left below a folder, invisible; return how many. None may be at work.
+
+        A store that does not let it be done keeps it, for its lifecycle rule.
+        """
+        return self._backend(folder).drop_unfinished(folder)
 
     def _backend(self, location: Location) -> Backend:
         if location.scheme == "s3":

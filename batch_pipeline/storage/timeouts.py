@@ -12,7 +12,7 @@ class Timeouts:
     attempts: int
 
 
-USUAL = Timeouts(read_seconds=60, attempts=3)
+USUAL = Timeouts(read_seconds=60, attempts=5)
 """For who would rather wait than fail."""
 IN_TICKS = Timeouts(read_seconds=15, attempts=2)
 """Dagster gives up a tick after 60 seconds, without a word of what it waited for."""

@@ -182,7 +182,7 @@ def test_a_store_that_is_not_there_fails_soon(rgw_bucket: str, monkeypatch: pyte
             began = time.monotonic()
             with pytest.raises(StorageFailed, match=r"can't be reached.*AWS_ENDPOINT_URL_S3") as error:
                 ask(place)
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 60
             assert "\n" not in str(error.value)
     for opened in (listener, *fillers):
         opened.close()
