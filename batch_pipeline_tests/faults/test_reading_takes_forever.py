@@ -43,6 +43,11 @@ def store(pause: float) -> Iterator[str]:
             except OSError:
                 pass
 
+        def do_HEAD(self) -> None:
+            """No result is there yet; a store that did not say so would be down, which is no fault of the input."""
+            self.send_response(404)
+            self.end_headers()
+
         def log_message(self, *_: object) -> None:
             pass
 
