@@ -6,11 +6,12 @@ packages := $(venv)/.requirements-$(shell cksum < requirements.txt | cut -d' ' -
 project := $(venv)/.project-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 bench := $(venv)/.bench-$(shell cksum < requirements-bench.txt | cut -d' ' -f1)
 
-.PHONY: help setup demo dev test lint format bench pictures
+.PHONY: help setup demo dev test test-faults lint format bench pictures
 
 help:
 	@echo "make demo      run two services on an S3 server of its own and print what they answered"
 	@echo "make test      run every test"
+	@echo "make test-faults  kill services by the hundred and write the figures into docs/reliability.md (TRIALS=200)"
 	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000 (PORT=…), until Ctrl-C"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff put the code in order"
@@ -28,6 +29,9 @@ dev: $(project)
 
 test: $(project)
 	$(venv)/bin/python -m pytest $(ARGS)
+
+test-faults: $(project)
+	FAULT_TRIALS=$(or $(TRIALS),200) FAULT_FIGURES=docs/reliability.md $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_killed.py $(ARGS)
 
 lint: $(project)
 	$(venv)/bin/ruff check

@@ -16,7 +16,7 @@ from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.sample import Sample
 from batch_pipeline.node.time_limit import TimeLimit
 
-ROWS_A_BATCH = 2048, 8192
+ROWS_A_BATCH = 2048, 4096
 FILES_A_BATCH = 1, 32
 """In one call of the model: in the first one, and at most. On CPUs an image alone is as quick as among others."""
 ROWS_AT_ONCE = 4

@@ -1,0 +1,130 @@
+"""Runs services in processes that are killed at random moments, and says what became of them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batch_pipeline import service
+from batch_pipeline.deployment import Deployment
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.locations import Location
+from batch_pipeline.ownership import Owner, ProcessIdentity
+from batch_pipeline.parameters import parse_parameters
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
+
+    from batch_pipeline.storage import Storage
+
+IN_FLIGHT = 2 * 64
+"""Units that a node may have in hand: so many may be computed again after each death."""
+MOST_DEATHS = 3
+_PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def preload() -> None:
+    """Lets processes start in no time: what a service imports is imported once."""
+    _PROCESSES.set_forkserver_preload([__name__, "batch_pipeline.node.run", "polars", "pyarrow.parquet", "onnxruntime"])
+
+
+@dataclass
+class Figures:
+    """Of all trials together."""
+
+    trials: int = 0
+    deaths: int = 0
+    inputs: int = 0
+    lost: int = 0
+    computed_again: int = 0
+    by_work: Counter[str] = field(default_factory=Counter)
+
+
+def _work(body: dict[str, Any], env: Mapping[str, str], begun: Connection) -> None:
+    """A whole service, in a process of its own that may be killed at any time."""
+    os.environ.update(env)
+    deployment = Deployment.from_environment()
+    parameters = parse_parameters(body, settings=deployment.settings)
+    owner = Owner(f"run-{os.getpid()}", parameters.full_name, ProcessIdentity.current())
+    begun.send(None)
+    service.ingest(parameters, deployment, owner)
+    for shard in service.plan(parameters, deployment, owner):
+        service.infer(shard, deployment, owner)
+    service.publish(parameters, deployment, owner)
+    begun.send(None)
+
+
+def _begun(body: dict[str, Any], env: Mapping[str, str]) -> tuple[ForkServerProcess, Connection]:
+    ours, theirs = _PROCESSES.Pipe(duplex=False)
+    process = _PROCESSES.Process(target=_work, args=(body, dict(env), theirs))
+    process.start()
+    theirs.close()
+    ours.recv()
+    return process, ours
+
+
+def run_whole(body: dict[str, Any], env: Mapping[str, str]) -> float:
+    """Lets the service end; returns its seconds."""
+    process, connection = _begun(body, env)
+    began = time.monotonic()
+    connection.recv()  # EOFError where it failed
+    process.join()
+    return time.monotonic() - began
+
+
+def run_killed(body: dict[str, Any], env: Mapping[str, str], chance: random.Random, seconds: float) -> int:
+    """Runs the service and kills it, one to three times; returns how often that met it alive."""
+    deaths = 0
+    for _ in range(chance.randint(1, MOST_DEATHS)):
+        process, _ = _begun(body, env)
+        time.sleep(chance.uniform(0, seconds))
+        process.kill()
+        process.join()
+        deaths += process.exitcode != 0
+    return deaths
+
+
+def published(storage: Storage, output: Location) -> dict[str, bytes]:
+    """What the service's user sees, as if the folder were always of one name."""
+    found = [info.location for info in storage.list(output)]
+    seen = (location for location in found if not location.key.startswith(output.child("_batch/").key))
+    return {
+        location.key.removeprefix(output.key): storage.read(location).replace(output.key.encode(), b"out/")
+        for location in seen
+    }
+
+
+def named_but_absent(storage: Storage, output: Location) -> list[str]:
+    """The results that manifests name and that are not there."""
+    there = {f"s3://{info.location.bucket}/{info.location.key}" for info in storage.list(output)}
+    manifests = [name for name in there if name.endswith(".manifest") and "infer-result-" in name]
+    named = [
+        json.loads(line)["inference-loc"]
+        for manifest in manifests
+        for line in storage.read(Location(output.bucket, manifest.partition(f"{output.bucket}/")[2])).splitlines()
+    ]
+    return [name for name in named if name not in there]
+
+
+def left_over(storage: Storage, output: Location) -> list[str]:
+    """Orphan parts, and uploads that nobody will finish."""
+    parts = [info.location.key for info in storage.list(output.child("_batch/parts/"))]
+    answer = storage.connection.client.list_multipart_uploads(Bucket=output.bucket, Prefix=output.key)
+    return parts + [upload["Key"] for upload in answer.get("Uploads", [])]
+
+
+def computed_again(storage: Storage, output: Location) -> int:
+    """How many units were recorded more than once."""
+    ledger = OutputLayout(output).ledger
+    lines = [line for info in storage.list(ledger) for line in storage.read(info.location).splitlines()]
+    records = [json.loads(line) for line in lines]
+    units = Counter((record["line"], record["part"]) for record in records)
+    return sum(units.values()) - len(units)
