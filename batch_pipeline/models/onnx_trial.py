@@ -1,4 +1,4 @@
-"""A process of its own in which an untrusted ONNX file is loaded first. Run as a script; imports nothing of ours.
+"""A process of its own in which an untrusted ONNX file is loaded first. Run as a script.
 
 Whatever the file does to ONNX Runtime, it does it here: `onnx_model` reads the answer, or that there is none.
 """
@@ -6,7 +6,6 @@ Whatever the file does to ONNX Runtime, it does it here: `onnx_model` reads the 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 from contextlib import suppress
@@ -19,8 +18,7 @@ _LEAST_MEMORY = 16 * 2**30
 def main(path: Path) -> None:
     """Writes one line of JSON: what the graph takes and gives, or ONNX Runtime's error."""
     _bound(sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()))
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
+    from batch_pipeline.onnx_runtime import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
