@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from batch_pipeline.storage import Storage
 
-IN_FLIGHT = 2 * 64
-"""Units that a node may have in hand: so many may be computed again after each death."""
 MOST_DEATHS = 3
 _PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -43,8 +41,6 @@ class Figures:
     trials: int = 0
     deaths: int = 0
     inputs: int = 0
-    lost: int = 0
-    computed_again: int = 0
     by_work: Counter[str] = field(default_factory=Counter)
 
 
@@ -121,8 +117,8 @@ def left_over(storage: Storage, output: Location) -> list[str]:
     return parts + [upload["Key"] for upload in answer.get("Uploads", [])]
 
 
-def computed_again(storage: Storage, output: Location) -> int:
-    """How many units were recorded more than once."""
+def finished_twice(storage: Storage, output: Location) -> int:
+    """How many units were computed again after they had been written down as finished."""
     ledger = OutputLayout(output).ledger
     lines = [line for info in storage.list(ledger) for line in storage.read(info.location).splitlines()]
     records = [json.loads(line) for line in lines]
