@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -14,16 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline import service
 from batch_pipeline.deployment import Deployment
-from batch_pipeline.layout import OutputLayout
-from batch_pipeline.locations import Location
 from batch_pipeline.ownership import Owner, ProcessIdentity
 from batch_pipeline.parameters import parse_parameters
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerProcess
-
-    from batch_pipeline.storage import Storage
 
 MOST_DEATHS = 3
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -86,41 +81,3 @@ def run_killed(body: dict[str, Any], env: Mapping[str, str], chance: random.Rand
         process.join()
         deaths += process.exitcode != 0
     return deaths
-
-
-def published(storage: Storage, output: Location) -> dict[str, bytes]:
-    """What the service's user sees, as if the folder were always of one name."""
-    found = [info.location for info in storage.list(output)]
-    seen = (location for location in found if not location.key.startswith(output.child("_batch/").key))
-    return {
-        location.key.removeprefix(output.key): storage.read(location).replace(output.key.encode(), b"out/")
-        for location in seen
-    }
-
-
-def named_but_absent(storage: Storage, output: Location) -> list[str]:
-    """The results that manifests name and that are not there."""
-    there = {f"s3://{info.location.bucket}/{info.location.key}" for info in storage.list(output)}
-    manifests = [name for name in there if name.endswith(".manifest") and "infer-result-" in name]
-    named = [
-        json.loads(line)["inference-loc"]
-        for manifest in manifests
-        for line in storage.read(Location(output.bucket, manifest.partition(f"{output.bucket}/")[2])).splitlines()
-    ]
-    return [name for name in named if name not in there]
-
-
-def left_over(storage: Storage, output: Location) -> list[str]:
-    """Orphan parts, and uploads that nobody will finish."""
-    parts = [info.location.key for info in storage.list(output.child("_batch/parts/"))]
-    answer = storage.connection.client.list_multipart_uploads(Bucket=output.bucket, Prefix=output.key)
-    return parts + [upload["Key"] for upload in answer.get("Uploads", [])]
-
-
-def finished_twice(storage: Storage, output: Location) -> int:
-    """How many units were computed again after they had been written down as finished."""
-    ledger = OutputLayout(output).ledger
-    lines = [line for info in storage.list(ledger) for line in storage.read(info.location).splitlines()]
-    records = [json.loads(line) for line in lines]
-    units = Counter((record["line"], record["part"]) for record in records)
-    return sum(units.values()) - len(units)

@@ -21,7 +21,7 @@ from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
 from batch_pipeline_tests.conftest import S3Server
 from batch_pipeline_tests.docs.blocks import ROOT
-from batch_pipeline_tests.faults import killer
+from batch_pipeline_tests.faults import killer, outputs
 from batch_pipeline_tests.places import Place
 
 TRIALS = int(os.environ.get("FAULT_TRIALS", "8"))
@@ -95,21 +95,21 @@ def test_a_killed_service_that_is_run_again_comes_to_the_same_bytes(bucket, tmp_
     undisturbed, seconds = {}, {}
     for work in WORKS:
         seconds[work] = killer.run_whole(body(work, f"alone-{work}"), env)
-        undisturbed[work] = killer.published(storage, Location(bucket, f"alone-{work}/"))
+        undisturbed[work] = outputs.published(storage, Location(bucket, f"alone-{work}/"))
         assert len([name for name in undisturbed[work] if name.endswith("_result.txt")]) > 0
     for seed in range(TRIALS):
         chance = random.Random(seed)
         work = list(WORKS)[seed % len(WORKS)]
         service, output = body(work, f"trial-{seed}"), Location(bucket, f"trial-{seed}/")
         deaths = killer.run_killed(service, env, chance, 1.2 * seconds[work])
-        assert killer.named_but_absent(storage, output) == [], seed
+        assert outputs.named_but_absent(storage, output) == [], seed
         killer.run_whole(service, env)
-        found = killer.published(storage, output)
+        found = outputs.published(storage, output)
         lost = undisturbed[work].keys() - found.keys()
         assert lost == set(), seed
         assert found == undisturbed[work], seed
-        assert killer.left_over(storage, output) == [], seed
-        assert killer.finished_twice(storage, output) == 0, seed
+        assert outputs.left_over(storage, output) == [], seed
+        assert outputs.finished_twice(storage, output) == 0, seed
         figures.trials += 1
         figures.deaths += deaths
         figures.inputs += sum(name.endswith("_result.txt") for name in found)

@@ -25,6 +25,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.storage import Storage
 from batch_pipeline.storage.timeouts import Timeouts
 from batch_pipeline_tests.conftest import S3Server
+from batch_pipeline_tests.faults import outputs
 from batch_pipeline_tests.faults import proxy as faults
 from batch_pipeline_tests.faults.proxy import FaultyServer, faulty_proxy
 from batch_pipeline_tests.places import Place, run_service
@@ -52,20 +53,10 @@ class Faulty:
         return parse_parameters({**base, **changes}, settings=self.deployment.settings)
 
     def published(self, output: str) -> dict[str, bytes]:
-        """What the service's user sees, as if the folder were always of one name."""
-        folder = Location(self.bucket, f"{output}/")
-        found = {info.location.key[len(folder.key) :]: info.location for info in self.direct.list(folder)}
-        return {
-            name: self.direct.read(place).replace(f"/{output}/".encode(), b"/out/")
-            for name, place in found.items()
-            if not name.startswith("_batch/")
-        }
+        return outputs.published(self.direct, Location(self.bucket, f"{output}/"))
 
     def left_over(self, output: str) -> list[str]:
-        """Orphan parts, and uploads that nobody will finish."""
-        parts = [info.location.key for info in self.direct.list(Location(self.bucket, f"{output}/_batch/parts/"))]
-        uploads = self.direct.connection.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
-        return parts + [upload["Key"] for upload in uploads]
+        return outputs.left_over(self.direct, Location(self.bucket, f"{output}/"))
 
 
 @pytest.fixture
