@@ -21,6 +21,7 @@ from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
 from batch_pipeline.orchestration.names import PARTITION
 from batch_pipeline.orchestration.node_processes import NodeProcessesExecutor
+from batch_pipeline.orchestration.open_databases import databases_open
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.settings import Settings
@@ -48,9 +49,10 @@ class LocalExecutor(Executor):
     ) -> Iterator[dg.DagsterEvent]:
         """The events of the run, step by step."""
         instance = plan_context.instance
-        end_dead_runs(instance)
-        instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
         with ExitStack() as stack:
+            stack.enter_context(databases_open(instance, plan_context.run_id))
+            end_dead_runs(instance)
+            instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
             stack.enter_context(_without_main())
             stack.enter_context(current_fork_server())
             stack.enter_context(_stopping(instance, plan_context.run_id))

@@ -26,6 +26,7 @@ from batch_pipeline.orchestration.holders import end_dead_runs
 from batch_pipeline.orchestration.identity import ServiceId
 from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.names import SERVICE, TAG_OVERWRITE
+from batch_pipeline.orchestration.open_databases import databases_open
 from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.runs import latest_run, recorded_config
 from batch_pipeline.orchestration.states import State, state_of
@@ -80,7 +81,7 @@ def launch(
     failed is no exception: see `Launched.error`. Raises `Refused`, and then there is neither partition nor run.
     """
     if instance is None:
-        with open_instance(quiet=wait) as ours:
+        with open_instance(quiet=wait) as ours, databases_open(ours):
             return launch(parameters, wait=wait, overwrite=overwrite, instance=ours, on_progress=on_progress)
     _check_queue(instance, wait=wait)
     deployment = DeploymentResource().anew()

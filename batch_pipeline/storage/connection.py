@@ -57,6 +57,13 @@ class Connection:
     @cached_property
     def client(self) -> S3Client:
         """The boto3 client; thread-safe, as boto3's clients are."""
+        client = self._make_client("path")
+        if _takes_bucket_in_host(client.meta.endpoint_url):
+            client = self._make_client("virtual")
+        client.meta.events.register("needs-retry.s3", self._note)
+        return client
+
+    def _make_client(self, addressing_style: str) -> S3Client:
         from botocore.config import Config
 
         config = Config(
@@ -65,15 +72,13 @@ class Connection:
             retries={"mode": "standard", "total_max_attempts": self._timeouts.attempts},
             max_pool_connections=32,
             signature_version="s3v4",
-            s3={"addressing_style": "virtual" if self._bucket_in_host else "path"},
+            s3={"addressing_style": addressing_style},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         session, region = self.session, self.region
         with self._lock, boto_errors("the object store"):
-            client = session.client("s3", region_name=region, config=config)
-        client.meta.events.register("needs-retry.s3", self._note)
-        return client
+            return session.client("s3", region_name=region, config=config)
 
     @property
     def attempts(self) -> int:
@@ -96,31 +101,21 @@ class Connection:
         with self._lock:
             return session.client(service, region_name=region or known, config=config)  # type: ignore[call-overload]
 
-    @cached_property
+    @property
     def endpoint(self) -> str:
         """The store's address: the environment's, the profile's, or the region's of AWS."""
-        session, region = self.session, self.region
-        with self._lock, boto_errors("the object store"):
-            return session.client("s3", region_name=region).meta.endpoint_url
+        return self.client.meta.endpoint_url
 
     def store(self, bucket: str) -> S3Store:
         """The obstore client of a bucket."""
         found = self._stores.get(bucket)
         return found if found is not None else self._stores.setdefault(bucket, self._make_store(bucket))
 
-    @property
-    def _host(self) -> str:
-        return (urlsplit(self.endpoint).hostname or "").lower()
-
-    @property
-    def _bucket_in_host(self) -> bool:
-        return self._host.endswith(_BUCKET_IN_HOST)
-
     def _make_store(self, bucket: str) -> S3Store:
         from obstore.store import S3Store
 
         parts = urlsplit(self.endpoint)
-        in_host = self._bucket_in_host and "." not in bucket
+        in_host = _takes_bucket_in_host(self.endpoint) and "." not in bucket
         region = self._bucket_region(bucket)
         host = parts.netloc.replace(f".{self.region}.", f".{region}.")
         endpoint = (
@@ -144,7 +139,7 @@ class Connection:
 
     def _bucket_region(self, bucket: str) -> str:
         """AWS wants each bucket's own region in the signature; any other store takes what it is told."""
-        if not self._host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        if not _host(self.endpoint).endswith((".amazonaws.com", ".amazonaws.com.cn")):
             return self.region
         with boto_errors(f"bucket {bucket}", bucket=bucket):
             return self.client.head_bucket(Bucket=bucket).get("BucketRegion") or self.region
@@ -162,6 +157,14 @@ class Connection:
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + _CREDENTIALS_LIVE,
         }
+
+
+def _host(endpoint: str) -> str:
+    return (urlsplit(endpoint).hostname or "").lower()
+
+
+def _takes_bucket_in_host(endpoint: str) -> bool:
+    return _host(endpoint).endswith(_BUCKET_IN_HOST)
 
 
 def _time(value: Any) -> datetime:
