@@ -35,4 +35,4 @@ def _files(instance: dg.DagsterInstance, run_id: str | None) -> Iterator[Path]:
         for shard in filter(None, (INDEX_SHARD_NAME, run_id)):
             yield Path(events.path_for_shard(shard))
     if isinstance(runs, SqliteRunStorage):
-        yield Path(runs._conn_string.removeprefix("sqlite:///"))  # noqa: SLF001  it has no other name for it
+        yield Path(runs._conn_string.removeprefix("sqlite:///"))

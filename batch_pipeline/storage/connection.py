@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from batch_pipeline.errors import CredentialsRefused
@@ -44,10 +44,11 @@ class Connection:
         import boto3
         from botocore.session import get_session
 
+        from batch_pipeline.storage.listings import ListingParsers
+
         with self._lock, boto_errors("the object store"):
             core = get_session()
-            # A listing is mostly times, which the usual parser takes most of the listing's time to read.
-            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+            core.register_component("response_parser_factory", ListingParsers(_time))
             return boto3.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
 
     @cached_property
@@ -63,7 +64,7 @@ class Connection:
         client.meta.events.register("needs-retry.s3", self._note)
         return client
 
-    def _make_client(self, addressing_style: str) -> S3Client:
+    def _make_client(self, addressing_style: Literal["path", "virtual"]) -> S3Client:
         from botocore.config import Config
 
         config = Config(
