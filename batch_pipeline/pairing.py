@@ -57,7 +57,7 @@ def _by_digest(tables: Iterator[pl.DataFrame], inputs: InputList) -> Iterator[tu
 
 
 class _Places:
-    """A table's rows by their digests: 12 bytes a row."""
+    """A table's rows by their digests: 12 bytes a row. They are mostly asked for one after the other."""
 
     def __init__(self, table: pl.DataFrame) -> None:
         import numpy as np
@@ -67,18 +67,36 @@ class _Places:
         starts = table["digest"].bin.slice(0, 8).bin.reinterpret(dtype=pl.UInt64).to_numpy()
         self._order = np.argsort(starts, kind="stable").astype(np.uint32)
         self._starts = starts[self._order]
+        self._following = self._rows_from(0)
+        self._next = next(self._following, None)
         self.left = table.height
         """Rows that nobody has taken."""
 
     def take(self, digest: bytes) -> Rows:
         """The rows that have it: those of a divided input, one after the other."""
-        start = int.from_bytes(digest[:8], "little")
-        place = int(self._starts.searchsorted(start))
+        if self._next is None or self._next["digest"] != digest:
+            place = self._place(digest)
+            if place is None:
+                return []
+            self._following = self._rows_from(place)
+            self._next = next(self._following, None)
         rows = []
-        while place < len(self._starts) and self._starts[place] == start:
-            row = self._table.row(int(self._order[place]), named=True)
-            if row["digest"] == digest:
-                rows.append(row)
-            place += 1
+        while self._next is not None and self._next["digest"] == digest:
+            rows.append(self._next)
+            self._next = next(self._following, None)
         self.left -= len(rows)
         return rows
+
+    def _rows_from(self, place: int) -> Iterator[dict[str, Any]]:
+        return self._table[place:].iter_rows(named=True)
+
+    def _place(self, digest: bytes) -> int | None:
+        """Where the rows that have it begin."""
+        start = int.from_bytes(digest[:8], "little")
+        place = int(self._starts.searchsorted(start))
+        while place < len(self._starts) and self._starts[place] == start:
+            row = int(self._order[place])
+            if self._table["digest"][row] == digest:
+                return row
+            place += 1
+        return None

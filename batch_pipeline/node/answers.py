@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 from batch_pipeline.errors import NodeFailed
 from batch_pipeline.models.binding import Binding, Path, ResponseLeaf
 from batch_pipeline.models.schema import json_path
 from batch_pipeline.node.classes import classified
 from batch_pipeline.node.engine import Outputs
-from batch_pipeline.node.leaf_texts import joined, texts_of
-
-if TYPE_CHECKING:
-    import polars as pl
+from batch_pipeline.node.leaf_texts import Texts, joined, texts_of
 
 
-def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> pl.Series:
+def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> Texts:
     """The response of every row as a line of JSON. NaN and infinities are null; nothing else is lost."""
-    import polars as pl
-
     if rows == 0:
-        return pl.Series("answer", [], dtype=pl.String)
+        return []
     if binding.classification:
         return classified(outputs[binding.response[0].output], binding.labels)
     leaves = [_leaf_texts(leaf, outputs) for leaf in binding.response]
@@ -30,7 +26,7 @@ def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> pl.Series:
     return joined(pieces, rows)
 
 
-def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> pl.Series:
+def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> Texts:
     value = outputs[leaf.output]
     if not isinstance(value, list):
         if leaf.form == "scalar":
@@ -44,7 +40,8 @@ def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> pl.Series:
     return texts_of(value, leaf.type)
 
 
-def _template(response: Sequence[ResponseLeaf]) -> list[str | int]:
+@lru_cache(16)
+def _template(response: tuple[ResponseLeaf, ...]) -> Sequence[str | int]:
     """The text of a response, with the number of a leaf wherever its value goes."""
     tree: Any = None
     for number, leaf in enumerate(response):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -15,10 +14,9 @@ MOST = 5
 _TOLERANCE = 1e-3
 
 
-def classified(scores: Any, labels: Sequence[str] | None) -> pl.Series:
+def classified(scores: Any, labels: Sequence[str] | None) -> list[str]:
     """`{"predicted_label": …, "scores": [[label, p], …]}` a row, best first. `scores`: [N, K], or a list of maps."""
     import orjson
-    import polars as pl
 
     if isinstance(scores, list):
         rows = [_best(_array(list(row.values())), [str(key) for key in row]) for row in scores]
@@ -27,7 +25,7 @@ def classified(scores: Any, labels: Sequence[str] | None) -> pl.Series:
         names = _names(labels, table.shape[1])
         rows = [_best(row, names) for row in table]
     option = orjson.OPT_SERIALIZE_NUMPY
-    return pl.Series("answer", [orjson.dumps(row, option=option).decode() for row in rows], dtype=pl.String)
+    return [orjson.dumps(row, option=option).decode() for row in rows]
 
 
 def probabilities(scores: Array) -> Array:

@@ -197,12 +197,14 @@ def is_rounded_once(wide: Array, element: str) -> bool:
     import numpy as np
 
     sizes = np.abs(wide)
-    if not (sizes < _TOO_LARGE[element]).all():
+    # Not a number passes no comparison, and is no number as written.
+    if not sizes.max(initial=0) < _TOO_LARGE[element]:
         return False
     if element != "float32":
         return True
-    doubtful = ((wide.view(np.uint64) & np.uint64(_REST)) == _HALF) | ((sizes <= _SUBNORMAL) & (sizes > 0))
-    return not doubtful.any()
+    if ((wide.view(np.uint64) & np.uint64(_REST)) == _HALF).any():
+        return False
+    return bool(sizes.min(initial=1) > _SUBNORMAL or not ((sizes <= _SUBNORMAL) & (sizes > 0)).any())
 
 
 def _fitting_integer(stripped: str, column: Column) -> int:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.node.answers import answer_texts, is_object
 from batch_pipeline.node.batching import Answered
 from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node.csv_rows import Rows
-
-if TYPE_CHECKING:
-    import polars as pl
-
-_FEW = 256
+from batch_pipeline.node.leaf_texts import Texts, listed
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,6 @@ def result_lines(
 ) -> Lines:
     """`raw` are the rows' fields where each line also carries its row: under the names of the header, else a list."""
     import numpy as np
-    import polars as pl
 
     good = rows.count - len(rows.errors)
     answers = answer_texts(binding, answered.outputs, good - len(answered.failed))
@@ -46,22 +41,20 @@ def result_lines(
             errors[int(places[position])] = reason
         keep[list(errors)] = False
         everything = np.empty(rows.count, dtype=object)
-        everything[keep] = answers.to_list()
+        everything[keep] = listed(answers)
         for number, error in errors.items():
             everything[number] = error_text(error)
-        texts = pl.Series("line", everything.tolist(), dtype=pl.String)
+        texts = everything.tolist()
     if raw is not None:
-        joined = _joined(texts.to_list(), raw, names, errors, wrap=not is_object(binding))
-        texts = pl.Series("line", joined, dtype=pl.String)
+        texts = _joined(listed(texts), raw, names, errors, wrap=not is_object(binding))
     return Lines(_joined_lines(texts), rows.count, len(errors))
 
 
-def _joined_lines(texts: pl.Series) -> bytes:
+def _joined_lines(texts: Texts) -> bytes:
     if not len(texts):
         return b""
-    # For a few, plain Python is quicker than setting a vector in motion.
-    text = "\n".join(texts.to_list()) if len(texts) <= _FEW else texts.str.join("\n").item()
-    return (text + "\n").encode()
+    text = "\n".join(texts) if isinstance(texts, list) else texts.str.join("\n").item()
+    return f"{text}\n".encode()
 
 
 def error_text(error: RowError) -> str:

@@ -33,7 +33,7 @@ class FileWork:
         answered = self.engine.submit({source.tensor.name: tensor}, 1).result()
         if answered.failed:
             raise InputFailed(answered.failed[0].code, answered.failed[0].message)
-        text: str = answer_texts(self.binding, answered.outputs, 1)[0]
+        text = answer_texts(self.binding, answered.outputs, 1)[0]
         if self.sample.wanted:
             self.sample.add({"answer": json.loads(text)})
         return text.encode() + b"\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batch_pipeline.models.binding import BasicType
 from batch_pipeline.node.csv_fields import NUMBER
@@ -15,62 +15,70 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+Texts: TypeAlias = "list[str] | pl.Series"
+"""One text a row: a list of a few, a vector of many."""
+
 _EXACT = 2**53
 _FEW = 256
 """Up to so many values plain Python is quicker than setting a vector in motion. The texts are the same."""
 _ESCAPED = r'["\\\x00-\x1f]'
 
 
-def texts_of(value: Any, wanted: BasicType | None) -> pl.Series:
+def texts_of(value: Any, wanted: BasicType | None) -> Texts:
     """`value`: an array whose first dimension is the rows, or a list of dicts or arrays."""
-    import polars as pl
-
     if isinstance(value, list) or 0 in value.shape:
-        return pl.Series("v", [_dumped(one, wanted) for one in value], dtype=pl.String)
+        return [_dumped(one, wanted) for one in value]
     texts = _scalars(value.reshape(-1), wanted)
     for size in reversed(value.shape[1:]):
         texts = _in_brackets(texts, size)
     return texts
 
 
-def joined(pieces: Sequence[pl.Series | str], rows: int) -> pl.Series:
+def joined(pieces: Sequence[Texts | str], rows: int) -> Texts:
     """One text a row: its pieces one after the other."""
     import polars as pl
 
     if rows <= _FEW:
-        columns = [[piece] * rows if isinstance(piece, str) else piece.to_list() for piece in pieces]
-        return pl.Series("v", ["".join(row) for row in zip(*columns, strict=True)], dtype=pl.String)
-    if not any(isinstance(piece, pl.Series) for piece in pieces):
-        return pl.Series("v", ["".join(map(str, pieces))] * rows)
-    parts = [pl.lit(piece) if isinstance(piece, str) else piece for piece in pieces]
+        columns = [[piece] * rows if isinstance(piece, str) else listed(piece) for piece in pieces]
+        return ["".join(row) for row in zip(*columns, strict=True)]
+    if all(isinstance(piece, str) for piece in pieces):
+        return ["".join(map(str, pieces))] * rows
+    parts = [pl.lit(piece) if isinstance(piece, str) else vector(piece) for piece in pieces]
     return pl.select(pl.concat_str(parts).alias("v")).to_series()
 
 
-def _in_brackets(texts: pl.Series, size: int) -> pl.Series:
-    """Every `size` texts as one JSON array."""
+def listed(texts: Texts) -> list[str]:
+    return texts if isinstance(texts, list) else texts.to_list()
+
+
+def vector(texts: Texts) -> pl.Series:
     import polars as pl
 
+    return pl.Series("v", texts, dtype=pl.String) if isinstance(texts, list) else texts
+
+
+def _in_brackets(texts: Texts, size: int) -> Texts:
+    """Every `size` texts as one JSON array."""
     if len(texts) <= _FEW:
-        values = texts.to_list()
-        rows = ["[" + ",".join(values[at : at + size]) + "]" for at in range(0, len(values), size)]
-        return pl.Series("v", rows, dtype=pl.String)
-    return joined(["[", texts.reshape((-1, size)).arr.join(","), "]"], len(texts) // size)
+        values = listed(texts)
+        return ["[" + ",".join(values[at : at + size]) + "]" for at in range(0, len(values), size)]
+    return joined(["[", vector(texts).reshape((-1, size)).arr.join(","), "]"], len(texts) // size)
 
 
-def _scalars(array: Array, wanted: BasicType | None) -> pl.Series:
+def _scalars(array: Array, wanted: BasicType | None) -> Texts:
     import numpy as np
     import polars as pl
 
-    if array.dtype.name == "float16":
+    if array.dtype == np.float16:
         array = array.astype(np.float32)
     if array.dtype.kind in "OUS":
         return _strings(array, wanted)
     if wanted == "boolean" and array.dtype.kind != "b":
-        return pl.Series("v", [_dumped(one, wanted) for one in array], dtype=pl.String)
+        return [_dumped(one, wanted) for one in array]
     if array.dtype.kind == "b" and wanted in ("number", "integer"):
         array = array.astype(np.uint8)
     if len(array) <= _FEW and array.dtype.kind in "iuf" and wanted in (None, "number"):
-        return pl.Series("v", _few_numbers(array), dtype=pl.String)
+        return _few_numbers(array)
     texts = pl.Series("v", array).cast(pl.String)
     finite = np.isfinite(array)
     if array.dtype.kind == "f" and wanted == "integer":
@@ -78,7 +86,7 @@ def _scalars(array: Array, wanted: BasicType | None) -> pl.Series:
         integers = pl.Series("v", np.where(whole, array, 0).astype(np.int64)).cast(pl.String)
         texts = integers.zip_with(pl.Series(whole), texts)
     if wanted == "string":
-        texts = joined(['"', texts, '"'], len(texts))
+        texts = vector(joined(['"', texts, '"'], len(texts)))
     return texts if finite.all() else texts.scatter(np.flatnonzero(~finite), "null")
 
 
@@ -91,14 +99,14 @@ def _few_numbers(array: Array) -> list[str]:
     return orjson.dumps(native, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode().split(",")
 
 
-def _strings(array: Array, wanted: BasicType | None) -> pl.Series:
+def _strings(array: Array, wanted: BasicType | None) -> Texts:
     import polars as pl
 
     if len(array) > _FEW and wanted in (None, "string") and array.dtype.kind == "O" and isinstance(array[0], str):
         texts = pl.Series("v", array.tolist(), dtype=pl.String)
         if not texts.str.contains(_ESCAPED).any():
             return joined(['"', texts, '"'], len(texts))
-    return pl.Series("v", [_dumped(one, wanted) for one in array], dtype=pl.String)
+    return [_dumped(one, wanted) for one in array]
 
 
 def _dumped(value: Any, wanted: BasicType | None) -> str:

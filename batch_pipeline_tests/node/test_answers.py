@@ -66,7 +66,7 @@ def test_few_answers_and_many_are_the_same_texts(values: Any) -> None:
     for most in (0, 10**6):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(leaf_texts, "_FEW", most)
-            texts.append(leaf_texts.texts_of(values, "number").to_list())
+            texts.append(leaf_texts.listed(leaf_texts.texts_of(values, "number")))
     assert texts[0] == texts[1]
 
 
