@@ -52,4 +52,7 @@ def main() -> NoReturn:
     # What is imported is many objects and no garbage: to look for some takes a sixth of a short command's time.
     # A node's rows are few objects, however many rows.
     gc.set_threshold(_OBJECTS)
-    sys.exit(run())
+    status = run()
+    # Python's own end would look for some, twice.
+    gc.freeze()
+    sys.exit(status)
