@@ -6,9 +6,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline import service
@@ -27,16 +25,6 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 def preload() -> None:
     """Lets processes start in no time: what a service imports is imported once."""
     _PROCESSES.set_forkserver_preload([__name__, "batch_pipeline.node.run", "polars", "pyarrow.parquet", "onnxruntime"])
-
-
-@dataclass
-class Figures:
-    """Of all trials together."""
-
-    trials: int = 0
-    deaths: int = 0
-    inputs: int = 0
-    by_work: Counter[str] = field(default_factory=Counter)
 
 
 def _work(body: dict[str, Any], env: Mapping[str, str], begun: Connection) -> None:
