@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline import service
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.ownership import Owner, ProcessIdentity
 from batch_pipeline.parameters import parse_parameters
+from batch_pipeline_tests.faults.works import Works
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -57,6 +58,21 @@ def run_whole(body: dict[str, Any], env: Mapping[str, str]) -> float:
     connection.recv()  # EOFError where it failed
     process.join()
     return time.monotonic() - began
+
+
+def undisturbed(works: Works, names: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """What each work comes to when nobody kills it."""
+    found = {}
+    for work in names:
+        run_whole(works.body(work, f"alone-{work}"), environment())
+        found[work] = works.published(f"alone-{work}")
+        assert any(name.endswith("_result.txt") for name in found[work])
+    return found
+
+
+def environment() -> dict[str, str]:
+    """What tells a deployment from others."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "BATCH_PIPELINE_"))}
 
 
 def run_killed(body: dict[str, Any], env: Mapping[str, str], chance: random.Random, seconds: float) -> int:
