@@ -61,17 +61,9 @@ class Deployed:
 
 def deploy(command: Command, parameters: str) -> Deployed:
     environment, mark = marked_environment()
-    log = (command.root / "said").open("ab")
-    process = command.start(
-        "deploy",
-        parameters,
-        "--wait",
-        env=command.environment | environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    log.close()
+    with (command.root / "said").open("ab") as log:
+        options = {"env": command.environment | environment, "stdout": log, "stderr": log, "start_new_session": True}
+        process = command.start("deploy", parameters, "--wait", **options)
     return Deployed(process, mark)
 
 

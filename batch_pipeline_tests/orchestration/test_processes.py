@@ -164,7 +164,7 @@ def test_no_step_goes_on_for_a_run_whose_process_was_killed(place, deploy, monke
     line = json.dumps({"source": place.put("a.csv")}) + "\n"
     (place.root / "long.manifest").write_text(line * 1_000_000)
     process = deploy(node_count=2, input_path=f"file://{place.root}/long.manifest")
-    until(lambda: (place.output / "_batch/lock.json").exists())
+    until((place.output / "_batch/lock.json").exists)
     process.kill()
     process.wait()
     assert left_behind(mark) == []
