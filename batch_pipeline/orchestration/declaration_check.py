@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from batch_pipeline.errors import BatchPipelineError, InvalidLocation, InvalidParameters, Problem
+from batch_pipeline.errors import BatchPipelineError, InvalidLocation, InvalidParameters, Problem, QueueFailed
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.watches import DataTrigger, Places, named, places_of
 from batch_pipeline.settings import Settings
@@ -122,13 +122,14 @@ def _of_places(
     declaration: Declaration, trigger: object, places: Places, where: str, settings: Settings
 ) -> Iterator[Problem]:
     from batch_pipeline.triggers.overlaps import check_apart
+    from batch_pipeline.triggers.queue import check_url
     from batch_pipeline.triggers.template import ServiceTemplate
 
-    if isinstance(trigger, NotificationTrigger) and not trigger.queue_url.startswith(("https://", "http://")):
-        what = (
-            f"is {trigger.queue_url!r}; the address of a queue is expected: https://sqs.<region>.amazonaws.com/…/<name>"
-        )
-        yield Problem(f"{where}.queue_url", what)
+    if isinstance(trigger, NotificationTrigger):
+        try:
+            check_url(trigger.queue_url)
+        except QueueFailed as error:
+            yield Problem(f"{where}.queue_url", error.message)
     if places.watched is None and not places.outputs.key:
         yield Problem(f"{where}.path", "must name a folder, since the output folders are all over their bucket")
     output = ServiceTemplate(declaration.template or {}).output_path

@@ -35,11 +35,12 @@ def execute_here(
 ) -> DagsterRun:
     """The run as it has ended. SIGINT and SIGTERM stop it, as does its own status, CANCELING, from the UI."""
     deployment = DeploymentResource().get()
-    with _terminating(), _watching(instance, run.run_id, parameters, deployment, on_progress):
+    with _terminating():
         try:
-            execute_run(job, run, instance)
+            with _watching(instance, run.run_id, parameters, deployment, on_progress):
+                execute_run(job, run, instance)
         except KeyboardInterrupt:
-            # It came before or after Dagster was listening: the run may not know of it yet.
+            # It came before or after Dagster was listening: the run may not know of it yet, or may have ended.
             _cancel(instance, run.run_id)
     ended = instance.get_run_by_id(run.run_id)
     assert ended is not None

@@ -39,7 +39,10 @@ def _run(context: dg.OpExecutionContext) -> DagsterRun:
 
 
 def _owner(context: dg.OpExecutionContext, service: str) -> Owner:
-    return owner_of(_run(context), service)
+    """In whose name the step writes. Its process ends with the run's from here on: another run may take over then."""
+    owner = owner_of(_run(context), service)
+    die_with_run(owner)
+    return owner
 
 
 _PARAMETERS = {"parameters": dg.In(dg.Any, description="The parameters of the service, checked.")}
@@ -166,7 +169,6 @@ def infer_op(spec: NodeSpec) -> dg.OpDefinition:
         context.log.info(saying.of_start(shard))
         with as_failures(context):
             ours, owner = batch_pipeline_deployment.get(), _owner(context, shard.service)
-            die_with_run(owner)
             with stopping() as is_asked:
                 report = service.infer(
                     shard,

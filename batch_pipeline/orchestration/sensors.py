@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from batch_pipeline.locations import shown
 from batch_pipeline.orchestration.declaration import Declaration
 from batch_pipeline.orchestration.model_sensor import model_sensor
 from batch_pipeline.orchestration.requests import (
@@ -124,4 +125,5 @@ def _description(declaration: Declaration, trigger: DataTrigger) -> str:
 
 
 def _watched(trigger: DataTrigger) -> str:
-    return trigger.path if isinstance(trigger, ManifestTrigger | NewFilesTrigger) else trigger.queue_url
+    """As everybody may see it who sees the UI, be the address of the queue refused later."""
+    return trigger.path if isinstance(trigger, ManifestTrigger | NewFilesTrigger) else shown(trigger.queue_url)

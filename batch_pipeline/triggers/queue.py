@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import QueueFailed
+from batch_pipeline.locations import shown
 
 if TYPE_CHECKING:
     from batch_pipeline.storage.connection import Connection
@@ -21,7 +22,7 @@ RECORDED_SECONDS = 11 * 3600
 _BATCH = 10
 _NEEDED = "sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage"
 _REGION = re.compile(r"(?:^|//)(?:sqs\.(?P<new>[a-z0-9-]+)|(?P<old>[a-z0-9-]+)\.queue)\.amazonaws\.com")
-_ADDRESS = re.compile(r"https?://[^/\s]+/\S+")
+_ADDRESS = re.compile(r"https?://[^/\s@?#]+/[^\s@?#]+")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Queue:
 
     def __init__(self, connection: Connection, url: str, wait_seconds: int = 1) -> None:
         """`wait_seconds`: any has all of the queue's servers asked; with 0 an answer may be empty, the queue not."""
-        if not _ADDRESS.fullmatch(url):
-            raise QueueFailed(f"the queue {url!r} is no queue's URL; write https://sqs.<region>.amazonaws.com/…/<name>")
+        check_url(url)
         self.url = url
         self._connection = connection
         self._wait_seconds = wait_seconds
@@ -85,6 +85,18 @@ class Queue:
         config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2})
         with _queue_errors(self.url):
             return self._connection.other_client("sqs", region, config)
+
+
+def check_url(url: str) -> None:
+    """Raises QueueFailed for what is no queue's URL, or has a user, password or query: it is shown wherever it is used.
+
+    The message does not repeat what may be secret in it.
+    """
+    if not _ADDRESS.fullmatch(url):
+        raise QueueFailed(
+            f"{shown(url)!r} is no queue's URL: write https://sqs.<region>.amazonaws.com/…/<name>, without user, "
+            "password or query; the credentials are those of AWS_*"
+        )
 
 
 @contextmanager

@@ -19,17 +19,18 @@ def marked_environment() -> tuple[dict[str, str], str]:
 def left_behind(mark: str, seconds: float = 10) -> list[str]:
     """The command lines of marked processes that are still there after so many seconds."""
     deadline = time.monotonic() + seconds
-    while (found := _marked(mark)) and time.monotonic() < deadline:
+    while (found := list(marked(mark).values())) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
 
-def _marked(mark: str) -> list[str]:
-    found = []
+def marked(mark: str) -> dict[int, str]:
+    """The marked processes that are there now: their command lines, by process id."""
+    found = {}
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdigit() and f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found

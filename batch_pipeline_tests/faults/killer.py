@@ -6,15 +6,14 @@ import multiprocessing
 import os
 import random
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline import service
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.ownership import Owner, ProcessIdentity
 from batch_pipeline.parameters import parse_parameters
+from batch_pipeline_tests.faults.works import Works
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,16 +26,6 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 def preload() -> None:
     """Lets processes start in no time: what a service imports is imported once."""
     _PROCESSES.set_forkserver_preload([__name__, "batch_pipeline.node.run", "polars", "pyarrow.parquet", "onnxruntime"])
-
-
-@dataclass
-class Figures:
-    """Of all trials together."""
-
-    trials: int = 0
-    deaths: int = 0
-    inputs: int = 0
-    by_work: Counter[str] = field(default_factory=Counter)
 
 
 def _work(body: dict[str, Any], env: Mapping[str, str], begun: Connection) -> None:
@@ -69,6 +58,21 @@ def run_whole(body: dict[str, Any], env: Mapping[str, str]) -> float:
     connection.recv()  # EOFError where it failed
     process.join()
     return time.monotonic() - began
+
+
+def undisturbed(works: Works, names: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """What each work comes to when nobody kills it."""
+    found = {}
+    for work in names:
+        run_whole(works.body(work, f"alone-{work}"), environment())
+        found[work] = works.published(f"alone-{work}")
+        assert any(name.endswith("_result.txt") for name in found[work])
+    return found
+
+
+def environment() -> dict[str, str]:
+    """What tells a deployment from others."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "BATCH_PIPELINE_"))}
 
 
 def run_killed(body: dict[str, Any], env: Mapping[str, str], chance: random.Random, seconds: float) -> int:

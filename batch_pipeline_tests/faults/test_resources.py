@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
 from batch_pipeline_tests.conftest import make_bucket, use_server
+from batch_pipeline_tests.faults import deadly
 from batch_pipeline_tests.faults.memory import REPOSITORY, run_measured
 from batch_pipeline_tests.places import ROW, Place
 
@@ -33,16 +36,18 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 SERVICE = """
-import sys
+import json, os, resource, sys
 from pathlib import Path
 from batch_pipeline.deployment import Deployment
 from batch_pipeline.errors import BatchPipelineError
 from batch_pipeline.parameters import parse_parameters
 from batch_pipeline_tests.places import run_service
 root = sys.argv[1]
+if "OPEN_FILES" in os.environ:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["OPEN_FILES"]),) * 2)
 deployment = Deployment.from_environment()
 parameters = parse_parameters({"name": "flowers", "model": "iris", "input_path": f"file://{root}/list.manifest",
-    "output_path": f"file://{root}/out/"}, settings=deployment.settings)
+    "output_path": f"file://{root}/out/", **json.loads(sys.argv[2])}, settings=deployment.settings)
 try:
     print(run_service(parameters, deployment).state)
 except BatchPipelineError as error:
@@ -50,10 +55,11 @@ except BatchPipelineError as error:
 """
 
 
-def serve(place: Place, **env: str) -> str:
+def serve(place: Place, *, status: int = 0, parameters: str = "{}", **env: str) -> str:
+    """What a process that runs the service prints."""
     root = place.root
     ended = subprocess.run(
-        [sys.executable, "-c", SERVICE, root],
+        [sys.executable, "-c", SERVICE, root, parameters],
         env={
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -67,7 +73,7 @@ def serve(place: Place, **env: str) -> str:
         timeout=120,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == status, ended.stderr
     return ended.stdout.strip()
 
 
@@ -91,6 +97,37 @@ def test_a_full_cache_disk_is_named(tmp_path, full_disk):
     assert said.startswith("StorageFailed"), said
     assert f"the cache {full_disk}/cache (BATCH_PIPELINE_CACHE) failed" in said
     assert "No space left on device" in said
+
+
+def test_some_bad_ones_among_thousands_of_tiny_files_cost_nothing_but_themselves(tmp_path):
+    """With few files open at once; one of the bad ones kills the process."""
+    place = Place.at(tmp_path)
+    for number in range(5000):
+        place.put(f"{number // 500}/{number:04}.csv", f"{ROW}\n")
+    bad = {
+        "0/0007.csv": (gzip.compress(f"{ROW}\n".encode()), "compressed"),
+        "5/2500.csv": (f"{deadly.KILLED},1,1,1\n", "engine_died"),
+        "9/4998.txt": (ROW, "not_csv"),
+    }
+    for name, (content, _) in bad.items():
+        place.put(name, content)
+    (tmp_path / "site").mkdir()
+    given = json.dumps({"input_path": f"file://{tmp_path}/in/", "error_threshold": 0.5})
+    env = {"OPEN_FILES": "256", "PYTHONPATH": deadly.python_path(tmp_path / "site")}
+    serve(place, status=-signal.SIGKILL, parameters=given, **env)
+    assert serve(place, parameters=given, **env) == "finished"
+
+    root = f"file://{tmp_path}/in/"
+    failed = {
+        line["source"].removeprefix(root): line["error"]["code"] for line in place.lines("infer-error-0.manifest")
+    }
+    assert failed == {name: code for name, (_, code) in bad.items()}
+    listed = [line["source"].removeprefix(root) for line in place.lines("infer-result-0.manifest")]
+    names = [f"{number // 500}/{number:04}.csv" for number in range(5000)]
+    assert listed == [name for name in names if name not in bad]
+    answers = {(place.output / f"infer-result/{name}_result.txt").read_text() for name in listed}
+    assert len(answers) == 1
+    assert answers.pop().count("\n") == 1
 
 
 ROWS = """

@@ -6,16 +6,20 @@ import base64
 import gzip
 import io
 import json
+import signal
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 import pytest
 
+from batch_pipeline.locations import Location
 from batch_pipeline_tests.conftest import S3Server
+from batch_pipeline_tests.faults import deadly
 from batch_pipeline_tests.faults.scanner import Finding, Scanner
 from batch_pipeline_tests.integration.command import Command
 from batch_pipeline_tests.places import ROW
@@ -145,3 +149,73 @@ def test_no_secret_gets_out(command: Command, rgw_server: S3Server) -> None:
     assert {one for one in home if one.secret != "literal"} == set()
     assert not [one for one in home if not one.where.startswith(("history/runs.db", "storage/"))]
     assert Finding("history/runs.db", "literal") in home
+
+
+def test_no_secret_gets_out_where_processes_die_and_what_nobody_foresaw_happens(
+    command: Command, rgw_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command.root / "site").mkdir()
+    monkeypatch.setenv("PYTHONPATH", deadly.python_path(command.root / "site"))
+    bucket, said = command.bucket, []
+    command.put("in/deadly.csv", f"{ROW}\n{deadly.KILLED},1,1,1\n")
+    for number in range(3):
+        command.put(f"in/{number}.csv", f"{ROW}\n" * 300)
+    links = [
+        obs_style(rgw_server, bucket, f"in/{name}.csv", int(time.time()) + 3600) for name in ("0", "deadly", "1", "2")
+    ]
+    command.put("list.manifest", "\n".join(json.dumps({"source": link}) for link in links))
+    secrets = {
+        "environment": {"LITERAL": SECRETS["literal"], "REFERRED": {"env": "THE_PASSWORD"}},
+        "input_path": f"s3://{bucket}/list.manifest",
+        "error_threshold": 1,
+    }
+
+    def deploy(name: str, status: int, *options: str, **changes: object) -> None:
+        given = {**secrets, "name": name, "output_path": f"s3://{bucket}/out-{name}/", **changes}
+        said.extend(command.run(*options, "deploy", command.parameters(**given), "--wait", status=status))
+
+    deploy("several", 0, node_count=2)
+    deploy("alone", -signal.SIGKILL)
+    said.extend(command.run("services", "run", "alone", "--wait"))
+    for name in ("several", "alone"):
+        codes = [line["error"]["code"] for node in range(2) for line in errors(command, name, node)]
+        assert codes == ["engine_died"]
+    monkeypatch.setenv(deadly.AT_LOADING, "1")
+    deploy("unloaded", 1, node_count=2)
+    said.extend(command.run("services", "show", "unloaded", "--json"))
+    monkeypatch.delenv(deadly.AT_LOADING)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["misplaced"])
+        patch.setenv("AWS_SESSION_TOKEN", SECRETS["token"])
+        deploy("refused", 2)
+        patch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        deploy("unreachable", 2)
+    with closing(sqlite3.connect(command.root / "dagster/history/runs.db")) as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'no more runs'); END")
+        database.commit()
+    deploy("unforeseen", 1)
+    assert "no more runs" in "".join(path.read_text() for path in (command.root / "tmp").glob("batch-pipeline-*.log"))
+
+    scanner = Scanner(
+        {**SECRETS, **dict(zip("0d12", (link.partition("Signature=")[2] for link in links), strict=True))}
+    )
+    kept = {one.where for one in scanner.bucket(command.storage, bucket)}
+    assert kept == {"list.manifest"} | {
+        f"out-{name}/infer-{what}.manifest"
+        for name, what in (
+            ("several", "result-0"),
+            ("several", "result-1"),
+            ("several", "error-0"),
+            ("alone", "result-0"),
+            ("alone", "error-0"),
+        )
+    }
+    assert set().union(*(scanner.text("said", text) for text in said)) == set()
+    assert scanner.folder(command.root / "tmp") == scanner.folder(command.root / "cache") == set()
+    assert {one.secret for one in scanner.folder(command.root / "dagster")} == {"literal"}
+
+
+def errors(command: Command, name: str, node: int) -> list[dict[str, Any]]:
+    """The lines of a node's error manifest, if it has one."""
+    key = f"out-{name}/infer-error-{node}.manifest"
+    return command.lines(key) if command.storage.exists(Location(command.bucket, key)) else []

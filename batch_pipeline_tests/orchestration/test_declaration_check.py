@@ -72,6 +72,7 @@ def test_a_declaration_that_is_right(template, triggers):
         (TEMPLATE, (ManifestTrigger("file:///orders/"),), "triggers.0", "file:///orders/"),
         (TEMPLATE, (ManifestTrigger("s3://answers/"),), "output_path", "s3://answers/"),
         (TEMPLATE, (MANIFESTS, NotificationTrigger("queue", "s3://bucket/new/")), "triggers.1.queue_url", "'queue'"),
+        (TEMPLATE, (NotificationTrigger(f"{QUEUE}?key=x", "s3://bucket/new/"),), "triggers.0.queue_url", "or query"),
         (TEMPLATE, (NotificationTrigger(QUEUE),), "triggers.0.path", "must name a folder"),
         (
             TEMPLATE,

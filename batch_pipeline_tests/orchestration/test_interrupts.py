@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import weakref
 
 import dagster as dg
 import pytest
 
+from batch_pipeline.node.job import Progress
+from batch_pipeline.orchestration import here
 from batch_pipeline.orchestration.interrupts import stopping
+from batch_pipeline.orchestration.launching import launch
+from batch_pipeline.orchestration.runs import latest_run
 
 
 class Thing:
@@ -42,3 +47,18 @@ def test_nothing_happens_without_a_signal():
     with stopping() as is_asked:
         pass
     assert not is_asked()
+
+
+def test_a_signal_that_comes_once_the_service_has_finished_changes_nothing(instance, place, monkeypatch):
+    """While its watch, which now looks all the time, is waited for."""
+    monkeypatch.setattr(here, "WATCH_SECONDS", 0.01)
+    sent = []
+
+    def interrupt_at_the_end(_: Progress) -> None:
+        if not sent and latest_run(instance, "batch_service", "flowers").is_finished:
+            time.sleep(1)
+            sent.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    launched = launch(place.parameters(), wait=True, instance=instance, on_progress=interrupt_at_the_end)
+    assert (launched.state, launched.message, sent) == ("finished", "", [signal.SIGINT])

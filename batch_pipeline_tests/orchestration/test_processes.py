@@ -17,6 +17,7 @@ import pytest
 from batch_pipeline.orchestration.launching import launch
 from batch_pipeline.orchestration.runs import latest_run
 from batch_pipeline.ownership import ProcessIdentity
+from batch_pipeline_tests.demo.processes import MARK, left_behind, marked_environment
 
 pytestmark = pytest.mark.executor
 
@@ -154,6 +155,20 @@ if __name__ == "__main__":
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     until(lambda: step.state() == "gone", seconds=10)
+
+
+def test_no_step_goes_on_for_a_run_whose_process_was_killed(place, deploy, monkeypatch):
+    """Here the first, which has taken the folder and still reads the input list."""
+    environment, mark = marked_environment()
+    monkeypatch.setenv(MARK, environment[MARK])
+    line = json.dumps({"source": place.put("a.csv")}) + "\n"
+    (place.root / "long.manifest").write_text(line * 1_000_000)
+    process = deploy(node_count=2, input_path=f"file://{place.root}/long.manifest")
+    until((place.output / "_batch/lock.json").exists)
+    process.kill()
+    process.wait()
+    assert left_behind(mark) == []
+    assert [path.name for path in place.output.rglob("*") if path.is_file()] == ["lock.json"]
 
 
 def test_nodes_have_the_environment_of_their_own_run(instance, place, monkeypatch):
