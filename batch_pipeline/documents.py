@@ -19,7 +19,7 @@ LARGEST = 4 * 2**20
 """Bytes of a document that a person wrote."""
 DEEPEST = 240
 """Levels of lists and objects in each other: what has more could be read, and then not be written again."""
-MOST_VALUES = 200_000
+MOST_VALUES = 100_000
 """Values of a YAML document, each counted as often as aliases repeat it."""
 
 

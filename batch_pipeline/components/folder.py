@@ -9,6 +9,7 @@ from types import ModuleType
 import dagster as dg
 from dagster._utils.warnings import suppress_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+from dagster_shared.check import CheckError
 from dagster_shared.error import DagsterUnresolvableSymbolError
 from yaml import YAMLError
 
@@ -37,7 +38,8 @@ def load_folder(folder: Path) -> dg.Definitions:
         return ComponentTree.from_module(defs_module=module, project_root=folder).build_defs()
     except ComponentTreeException as error:
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {told(error.__cause__ or error)}") from error
-    except (YAMLError, DagsterUnresolvableSymbolError) as error:
+    except (YAMLError, DagsterUnresolvableSymbolError, CheckError, ValueError) as error:
+        # Of what is no component file at all Dagster says so by errors of every kind.
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder}: {told(error)}") from error
     except Refused as error:
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {error.message}") from error

@@ -28,7 +28,7 @@ SECONDS = 20.0
 
 def examples(usual: int, *, share: float = 1.0) -> Callable[[_F], _F]:
     """So many examples, or that share of FUZZ_EXAMPLES where one is slow."""
-    found = settings(
+    return settings(
         max_examples=max(1, int(int(_LONG) * share)) if _LONG else usual,
         derandomize=not _LONG,
         database=None,
@@ -36,7 +36,6 @@ def examples(usual: int, *, share: float = 1.0) -> Callable[[_F], _F]:
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    return found
 
 
 @contextmanager

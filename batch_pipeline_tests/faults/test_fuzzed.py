@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ from batch_pipeline_tests.triggers.test_events import bridged, in_envelope, reco
 
 LINK = "https://b.obs.cn-north-1.myhuaweicloud.com/a%20b/%E7%8C%AB.jpg?AccessKeyId=A&Expires=1700000000&Signature=S%3D"
 PRESIGNED = "https://b.s3.amazonaws.com/k?X-Amz-Date=20240102T030405Z&X-Amz-Expires=3600&X-Amz-Signature=a"
-JSON_WORDS = [b'"', b"\\", b"\\u0000", b"\\ud800", b"{", b"}", b"[", b"]", b":", b",", b"null", b"true", b'"source"']
+JSON_WORDS = rb'" \ \u0000 \ud800 { } [ ] : , null true "source"'.split()
 MANIFEST = [
     b'{"source": "s3://bucket/a/1.jpg"}',
     b'{"source": "s3:\\/\\/bucket\\/\\u4e2d.csv", "owner": {"name": ["x", 1]}}',
@@ -99,7 +100,7 @@ def test_a_manifest(data: bytes, size: int) -> None:
 
 
 URLS = [LINK.encode(), PRESIGNED.encode(), b"http://[::1%25eth0]:80/k?Signature=x", b"https://h:65536/k?Signature=x"]
-URL_WORDS = [b"%", b"%00", b"@", b":", b"[", b"]", b"#", b"?", b"&", b"//", b"..", b"\xc2\xa0", b"Expires=", b"x-amz-date="]
+URL_WORDS = b"% %00 @ : [ ] # ? & // .. \xc2\xa0 Expires= x-amz-date=".split()
 
 
 @examples(300)
@@ -122,16 +123,24 @@ def test_share_links(data: bytes) -> None:
 
 
 HTTP = [
-    b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 10\r\nETag: \"a\"\r\n\r\n0123456789",
+    b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 10\r\nETag: "a"\r\n\r\n0123456789',
     b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
-    b"HTTP/1.1 206 OK\r\nContent-Encoding: gzip\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
+    b"HTTP/1.1 206 OK\r\nContent-Encoding: gzip\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
     b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/x\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\nexpired",
     b"HTTP/1.1 416 Range\r\nContent-Range: bytes */0\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Gone\r\n\r\n",
 ]
-HTTP_WORDS = [b"\r\n", b"\n", b" ", b"Content-Length: 1\r\n", b"Content-Range: bytes 5-9/10\r\n", b"ETag: \xff\r\n", b"-"]
+HTTP_WORDS = [
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"-",
+    b"Content-Length: 1\r\n",
+    b"Content-Range: bytes 5-9/10\r\n",
+    b"ETag: \xff\r\n",
+]
 
 
 class RawHost:
@@ -211,10 +220,10 @@ CSV = [
     b"9223372036854775807,1e308,1e-400\n18446744073709551616,nan,inf\n",
     "猫,1,2\n".encode() * 3,
 ]
-CSV_WORDS = [b",", b'"', b'""', b"\n", b"\r\n", b"\r", b"\0", b"\xff", b" ", b"1e400", b"-", b"nan", b"true", b"\xef\xbb\xbf"]
+CSV_WORDS = [b"\n", b"\r\n", b"\r", b" ", *b', " "" \0 \xff 1e400 - nan true \xef\xbb\xbf'.split()]
 
 
-@examples(250)
+@examples(100)
 @given(
     damaged(CSV, CSV_WORDS),
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
@@ -250,7 +259,7 @@ def test_parts_of_a_csv(data: bytes, cuts: list[int], chunk: int) -> None:
     with ends():
         edges: list[int | None] = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), None]
         parts = b""
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             begin = max(0, (start or 0) - 1)
             chunks = [data[at : at + chunk] for at in range(begin, len(data), chunk)]
             parts += b"".join(csv_blocks.part_of(chunks, start or 0, end))
@@ -262,7 +271,9 @@ def test_parts_of_a_csv(data: bytes, cuts: list[int], chunk: int) -> None:
 NUMBERED = schema("a", "b", n="integer", t="string", f="boolean")
 CONFIGS = [
     json.dumps(config(api(NUMBERED, schema("y")))).encode(),
-    json.dumps(config({"request": FILE_REQUEST, "url": "/i"}, onnx={"labels": ["a", "b"], "inputs": {"x": "a"}})).encode(),
+    json.dumps(
+        config({"request": FILE_REQUEST, "url": "/i"}, onnx={"labels": ["a", "b"], "inputs": {"x": "a"}})
+    ).encode(),
     json.dumps(
         config(
             api({"type": "array", "items": [{"type": "array", "items": NUMBERED}]}, inputs={"x": ["a", "b"]}),
@@ -273,7 +284,7 @@ CONFIGS = [
         indent=1,
     ).encode(),
 ]
-CONFIG_WORDS = [*JSON_WORDS, b'"type"', b'"items"', b'"properties"', b'"object"', b'"array"', b'"apis"', b'"onnx"', b"\xff"]
+CONFIG_WORDS = [*JSON_WORDS, *b'"type" "items" "properties" "object" "array" "apis" "onnx" \xff'.split()]
 
 
 @examples(250)
@@ -295,7 +306,7 @@ def test_config_of_a_package(content: bytes) -> None:
 
 
 STEPS = [
-    b'{"do_resize": true, "size": {"height": 8, "width": 8}, "resample": 3, "do_rescale": true, "rescale_factor": 0.0039}',
+    b'{"do_resize": true, "size": {"height": 8, "width": 8}, "resample": 3, "do_rescale": true, "rescale_factor": 0.1}',
     b'{"size": {"shortest_edge": 16}, "do_center_crop": true, "crop_size": {"height": 8, "width": 8}, "crop_pct": 0.9}',
     b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2], "do_normalize": true, "do_convert_rgb": false}',
     b'{"size": 8, "crop_size": [8, 8], "image_mean": 0.5, "image_std": 0.5, "id2label": {"0": "a"}}',
@@ -331,17 +342,32 @@ def with_orientation() -> bytes:
 
 
 PICTURES = {
-    "JPEG": [drawn("JPEG"), drawn("JPEG", "L"), drawn("JPEG", "CMYK"), drawn("JPEG", progressive=True), with_orientation()],
+    "JPEG": [
+        drawn("JPEG"),
+        drawn("JPEG", "L"),
+        drawn("JPEG", "CMYK"),
+        drawn("JPEG", progressive=True),
+        with_orientation(),
+    ],
     "PNG": [drawn("PNG"), drawn("PNG", "RGBA"), drawn("PNG", "1"), drawn("PNG", "P")],
     "GIF": [drawn("GIF"), drawn("GIF", "P", save_all=True, append_images=[Image.new("P", (24, 17))])],
     "BMP": [drawn("BMP"), drawn("BMP", "L"), drawn("BMP", "RGBA")],
-    "TIFF": [drawn("TIFF"), *(drawn("TIFF", compression=one) for one in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits"))],
+    "TIFF": [
+        drawn("TIFF"),
+        *(drawn("TIFF", compression=one) for one in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")),
+    ],
     "WEBP": [drawn("WEBP"), drawn("WEBP", "RGBA", lossless=True)],
-    "PPM": [drawn("PPM"), drawn("PPM", "L"), b"P3 2 1 255 1 2 3 4 5 6", b"Pf\n2 2\n-1.0\n" + bytes(16), b"P1 2 2 1 0 0 1"],
+    "PPM": [
+        drawn("PPM"),
+        drawn("PPM", "L"),
+        b"P3 2 1 255 1 2 3 4 5 6",
+        b"Pf\n2 2\n-1.0\n" + bytes(16),
+        b"P1 2 2 1 0 0 1",
+    ],
     "JPEG2000": [drawn("JPEG2000")],
     "AVIF": [drawn("AVIF")],
 }
-MARKERS = [b"\xff\xd8", b"\xff\xe1\x00\x10Exif\0\0", b"II*\0", b"MM\0*", b"RIFF", b"VP8X", b"IDAT", b"\xff\xc2", b"\x2c", b"jp2c"]
+MARKERS = b"\xff\xd8 \xff\xe1\0\x10Exif\0\0 II*\0 MM\0* RIFF VP8X IDAT \xff\xc2 \x2c jp2c".split()
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -367,16 +393,19 @@ def test_images(kind: str) -> None:
 # --- YAML and JSON of people ---------------------------------------------------------------------------------
 
 YAML = [
-    b"model: iris:1.0\ninput_path: s3://bucket/in/\noutput_path: s3://bucket/out/\ncsv: {header: true}\nnode_count: 2\n",
+    b"model: iris:1.0\ninput_path: s3://bucket/in/\noutput_path: s3://bucket/out/\ncsv: {header: true}\n",
     b"a: &x {b: 1, c: [1, 2]}\nd: *x\ne: {<<: *x, f: 2024-01-02}\n",
     b"node_specs:\n- {id: big, cpu: 8, memory_gib: 32, tags: {a: [1]}}\n- id: b2\n  cpu: 1\n  memory_gib: 0.5\n",
     b'{"model": "iris", "mapping": {"type": "object", "properties": {"a": {"type": "number", "index": 0}}}}',
     b"a: |\n  text\n  more\nb: >-\n  folded\nc: 'it''s'\nd: \"\\u4e2d\\x41\"\n---\ne: 1\n...\n",
 ]
 YAML_WORDS = [
-    *(b"&a ", b"*a", b"*x", b"<<: ", b"<<: [*x, *x, *x]", b"? ", b": ", b"- ", b"{", b"}", b"[", b"]", b",", b"|", b">", b"\n"),
-    *(b"!!int ", b"!!float ", b"!!bool ", b"!!timestamp ", b"!!binary ", b"!!set ", b"!!omap ", b"!!pairs ", b"!!null ", b"!x "),
-    *(b"!!python/object/apply:os.system ", b"%YAML 1.1\n", b"---\n", b"#", b"'", b'"', b"\t", b"\0", b"\xff", b"~", b"1:2:3"),
+    *(
+        b"%s " % word
+        for word in b"&a <<: ? : - !!int !!float !!bool !!timestamp !!binary !!set !!omap !!pairs !!null !x".split()
+    ),
+    *(b"<<: [*x, *x, *x]", b"!!python/object/apply:os.system ", b"%YAML 1.1\n", b"---\n", b"\n", b"\t"),
+    *b"*a *x { } [ ] , | > # ' \" \0 \xff ~ 1:2:3".split(),
 ]
 
 
@@ -396,7 +425,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzzed") / "file.yaml"
 
 
-@examples(300)
+@examples(120)
 @given(data=damaged(YAML, YAML_WORDS))
 def test_files_of_parameters(file: Path, data: bytes) -> None:
     refused_or_read(file, data, read_mapping, Refused)
@@ -404,13 +433,13 @@ def test_files_of_parameters(file: Path, data: bytes) -> None:
         read_body(str(file), ["node_count=3"], "x").parse(Settings())
 
 
-@examples(150)
+@examples(80)
 @given(data=damaged(YAML[2:3], YAML_WORDS))
 def test_tables_of_node_specs(file: Path, data: bytes) -> None:
     refused_or_read(file, data, lambda path: list(load_node_specs(Path(path)).ids), InvalidSettings)
 
 
-@examples(40, share=0.05)
+@examples(20, share=0.05)
 @given(data=damaged([REVIEWS.encode()], YAML_WORDS))
 def test_declared_services(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("declared")
@@ -422,13 +451,15 @@ def test_declared_services(tmp_path_factory: pytest.TempPathFactory, data: bytes
 
 BODIES = [
     json.dumps(body(envs={"A": "1"})).encode(),
-    json.dumps(body(mapping_rule=json.dumps(NUMBERED), src_type="ManifestFile", src_path="s3://bbb/x.manifest")).encode(),
+    json.dumps(
+        body(mapping_rule=json.dumps(NUMBERED), src_type="ManifestFile", src_path="s3://bbb/x.manifest")
+    ).encode(),
     json.dumps(body(top={"description": "x", "workspace_id": "0", "tags": []}, mapping_type="file")).encode(),
 ]
 
 
 @examples(250)
-@given(damaged(BODIES, [*JSON_WORDS, b'"config"', b'"infer_type"', b'"mapping_rule": "[', b"\\\""]))
+@given(damaged(BODIES, [*JSON_WORDS, b'"config"', b'"infer_type"', b'"mapping_rule": "[', b'\\"']))
 def test_bodies_of_the_original_api(data: bytes) -> None:
     with ends(), suppress(InvalidParameters, Refused, json.JSONDecodeError):
         found = parse_json(data.decode("utf-8", "replace"), "the body")
@@ -439,7 +470,7 @@ def test_bodies_of_the_original_api(data: bytes) -> None:
 # --- results read back ---------------------------------------------------------------------------------------
 
 
-@examples(100, share=0.1)
+@examples(60, share=0.1)
 @given(
     manifest=damaged([b'{"source": "s3://b/1.csv", "inference-loc": "INFER-RESULT"}\n'], JSON_WORDS),
     errors=damaged([b'{"source": "s3://b/2.csv", "error": {"code": "not_found", "message": "gone"}}\n'], JSON_WORDS),
