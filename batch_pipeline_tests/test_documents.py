@@ -72,7 +72,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bomb
         "launchpad": lambda: run_config_of_service("flowers"),
         "declared": lambda: load_folder(tmp_path / "services"),
     }
-    with ends(60), bounded_memory(500), pytest.raises(Refused, match=re.escape(says)) as refused:
+    with ends(120), bounded_memory(500), pytest.raises(Refused, match=re.escape(says)) as refused:
         readers[reader]()
     assert str(file) in refused.value.message
     assert len(refused.value.message) < 500
@@ -127,7 +127,7 @@ def test_a_number_of_thousands_of_digits_is_refused() -> None:
 
 def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
     pairs = ", ".join(f'"{number}": 0' for number in range(100_000))
-    with ends(30), pytest.raises(Refused, match="99999 stands there twice"):
+    with ends(), pytest.raises(Refused, match="99999 stands there twice"):
         parse_json(f'{{{pairs}, "99999": 1}}', "x")
 
 

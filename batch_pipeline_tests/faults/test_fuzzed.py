@@ -183,7 +183,7 @@ def test_answers_of_the_host_of_a_link(host: RawHost, answer: bytes) -> None:
     """No more comes out than was asked for, whatever the host says."""
     host.answer = answer
     reader = ShareLinkReader((), host.url, answer_seconds=5)
-    with ends(60), suppress(InputFailed), reader.open(ShareLink(f"{host.url}/x?Signature=s"), 0, 10) as stream:
+    with ends(120), suppress(InputFailed), reader.open(ShareLink(f"{host.url}/x?Signature=s"), 0, 10) as stream:
         assert len(stream.read()) <= 10
 
 
@@ -445,7 +445,7 @@ def test_declared_services(tmp_path_factory: pytest.TempPathFactory, data: bytes
     folder = tmp_path_factory.mktemp("declared")
     (folder / "reviews").mkdir()
     (folder / "reviews/defs.yaml").write_bytes(data)
-    with ends(60), suppress(InvalidSettings):
+    with ends(120), suppress(InvalidSettings):
         load_folder(folder)
 
 

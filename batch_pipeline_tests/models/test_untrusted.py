@@ -159,6 +159,14 @@ def test_files_too_large_to_be_what_they_are_called(tmp_path: Path, name: str) -
     assert any(reason.startswith(f"{name} is larger") for reason in inspect_package(folder).reasons)
 
 
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "id2label.json"])
+@pytest.mark.parametrize("levels", [241, 990, 100_000])
+def test_files_that_are_nested_too_deeply(tmp_path: Path, name: str, levels: int) -> None:
+    folder = write(tmp_path / "package", "logistic", CONFIG)
+    (folder / name).write_text('{"a": ' * levels + "1" + "}" * levels)
+    assert any(reason.startswith(f"{name} is nested too deeply") for reason in inspect_package(folder).reasons)
+
+
 SIDES = st.sampled_from(["height", "width", "shortest_edge", "longest_edge"])
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**31, 0, 1e308])
 VALUES = st.recursive(
