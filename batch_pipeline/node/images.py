@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error),
-    *(IndexError, KeyError, TypeError, AttributeError),
+    *(IndexError, KeyError, TypeError),
 )
 """What Pillow's decoders raise for files that are no images, or no longer whole."""
 

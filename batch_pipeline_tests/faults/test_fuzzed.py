@@ -31,6 +31,7 @@ from batch_pipeline.errors import (
     Refused,
     StorageFailed,
 )
+from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, ShareLink, parse_source
 from batch_pipeline.manifest import content_identity, error_line, parse_line, result_line
 from batch_pipeline.manifest_columns import blocks, columns
@@ -42,6 +43,8 @@ from batch_pipeline.models.preprocessing import FILE_NAME, ImagePreprocessing
 from batch_pipeline.node import csv_blocks, csv_rows, images
 from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node_specs import load_node_specs
+from batch_pipeline.output_folder import inspect
+from batch_pipeline.ownership import check_free
 from batch_pipeline.results import export_results
 from batch_pipeline.settings import Settings
 from batch_pipeline.share_links import ShareLinkReader
@@ -491,3 +494,36 @@ def test_results(tmp_path_factory: pytest.TempPathFactory, manifest: bytes, erro
     with ends(), suppress(Refused, StorageFailed):
         export_results(output, storage, folder / "all.csv")
         export_results(output, storage, folder / "all.parquet")
+
+
+# --- what a service has written down -------------------------------------------------------------------------
+
+LOCK = json.dumps(
+    {
+        "owner": {
+            "run_id": "r",
+            "service": "flowers",
+            "process": {"host": "h", "boot": "b", "pid": 1, "started": "1", "namespace": ""},
+        },
+        "beat": 1700000000.5,
+    }
+).encode()
+RECORD = b'{"service": "flowers", "made_from": {"model": "x", "node_count": 2}, "attempt": 1, "run": "r"}'
+
+
+@examples(150)
+@given(
+    lock=damaged([LOCK, LOCK.replace(b"{", b"[")], JSON_WORDS),
+    record=damaged([RECORD], [*JSON_WORDS, b'"more": 1, ']),
+)
+def test_records_in_an_output_folder(tmp_path_factory: pytest.TempPathFactory, lock: bytes, record: bytes) -> None:
+    """The folder of somebody else, or of nobody."""
+    folder = tmp_path_factory.mktemp("output")
+    layout = OutputLayout(Location("", f"{folder}/".removeprefix("/"), "file"))
+    storage = Storage(allow_local=True)
+    storage.write(layout.lock, lock)
+    storage.write(layout.service, record)
+    with ends():
+        for look in (check_free, inspect):
+            with suppress(Refused):
+                look(storage, layout, "flowers")
