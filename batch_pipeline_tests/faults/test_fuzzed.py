@@ -90,7 +90,7 @@ def test_lines_of_a_manifest(line: bytes) -> None:
             content_identity(line, parsed)
 
 
-@examples(150)
+@examples(80)
 @given(st.lists(damaged(MANIFEST, JSON_WORDS), max_size=4).map(b"\n".join), st.sampled_from([1, 50, 10**6]))
 def test_a_manifest(data: bytes, size: int) -> None:
     """Every line that is not blank is one of the frame, good or bad."""
