@@ -11,7 +11,7 @@ bench := $(venv)/.bench-$(shell cksum < requirements-bench.txt | cut -d' ' -f1)
 help:
 	@echo "make demo      run two services on an S3 server of its own and print what they answered"
 	@echo "make test      run every test"
-	@echo "make test-faults  kill services by the hundred and write the figures into docs/reliability.md (TRIALS=200)"
+	@echo "make test-faults  fuzz every reader (EXAMPLES=2000), kill services by the hundred and write the figures into docs/reliability.md (TRIALS=200)"
 	@echo "make dev       keep such a server and the Dagster UI up, on http://127.0.0.1:3000 (PORT=…), until Ctrl-C"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff put the code in order"
@@ -31,6 +31,7 @@ test: $(project)
 	$(venv)/bin/python -m pytest $(ARGS)
 
 test-faults: $(project)
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_fuzzed.py $(ARGS)
 	FAULT_TRIALS=$(or $(TRIALS),200) FAULT_FIGURES=docs/reliability.md $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_killed*.py $(ARGS)
 
 lint: $(project)

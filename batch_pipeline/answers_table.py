@@ -11,6 +11,8 @@ import pyarrow as pa
 
 BATCH_ROWS = 50_000
 FIXED = ("source", "row", "error")
+_DEEPEST = 25
+"""Levels of lists and objects that a column has; values with more become JSON text. Parquet can't read back 34."""
 
 
 def flatten(answer: object) -> dict[str, object]:
@@ -72,9 +74,20 @@ def _array(values: list[Any]) -> pa.Array:
     if numbers and any(type(value) is float for value in values) and not any(type(value) is bool for value in values):
         values = _floats(values)
     try:
-        return pa.array(values)
+        array = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # several types, or integers of more than 64 bits
-        return pa.array([_json(value) for value in values], pa.string())
+        return _json_array(values)
+    return array if _levels(array.type) <= _DEEPEST else _json_array(values)
+
+
+def _json_array(values: list[Any]) -> pa.Array:
+    return pa.array([_json(value) for value in values], pa.string())
+
+
+def _levels(kind: pa.DataType) -> int:
+    """How deep the lists and objects of a column are nested."""
+    inner = [kind.field(number).type for number in range(kind.num_fields)]
+    return 1 + max(map(_levels, inner)) if inner else 0
 
 
 def _floats(values: list[Any]) -> list[Any]:

@@ -20,7 +20,8 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
-_SIGNED = re.compile(r"[?&#](x-amz-|x-obs-)?(signature|security-token)=", re.IGNORECASE)
+_SIGNED = re.compile(r"[?&#]?(x-amz-|x-obs-)?(signature|security-token)=", re.IGNORECASE)
+"""Also where what should stand before it was lost."""
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
@@ -244,8 +245,10 @@ def _invalid(text: str, what: str, why: str) -> InvalidLocation:
 def shown(text: str) -> str:
     """What a user wrote for a location, without what may be secret in it, also where it is misspelt."""
     own = text.lower().startswith(("s3://", "obs://", "file://", "/"))
-    if own and not _SIGNED.search(text):
+    signed = _SIGNED.search(text)
+    if own and not signed:
         return text
-    scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    unsigned = text[: signed.start()] if signed else text
+    scheme, separator, rest = re.split(r"[?#]", unsigned, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}"

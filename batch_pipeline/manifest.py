@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from batch_pipeline.documents import DEEPEST, is_too_deep
 from batch_pipeline.errors import InputFailed, InvalidLocation
 from batch_pipeline.locations import Location, ShareLink, Source, parse_source
 
@@ -36,6 +37,9 @@ def parse_line(line: bytes, *, allow_local: bool = False) -> ManifestLine:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return _bad_line(line, b"null", f'the line is not JSON ({error}); it should be {{"source": "s3://…"}}')
+    # As many levels need as many brackets, which most lines have not.
+    if line.count(b"{") + line.count(b"[") > DEEPEST and is_too_deep(record):
+        return _bad_line(line, b"null", f"the line is nested too deeply: more than {DEEPEST} levels")
     if not isinstance(record, dict):
         return _bad_line(
             line, b"null", f"the line is JSON, but {_kind(record)}; it should be an object with a `source`"

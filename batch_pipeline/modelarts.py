@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batch_pipeline.errors import InvalidParameters, Problem
+from batch_pipeline.documents import parse_json
+from batch_pipeline.errors import InvalidParameters, Problem, Refused
 from batch_pipeline.parameters import ServiceParameters, parse_parameters
 from batch_pipeline.settings import Settings
 
@@ -136,8 +137,10 @@ class _Translator:
             self._warnings.append("config.0.mapping_rule means nothing with mapping_type file; ignored")
         elif isinstance(rule, str):
             try:
-                entry["mapping_rule"] = json.loads(rule)
-            except ValueError as error:
+                entry["mapping_rule"] = parse_json(rule, "the text")
+            except Refused as error:
+                self._problem("config.0.mapping_rule", f"is text that is no rule: {error}")
+            except json.JSONDecodeError as error:
                 self._problem("config.0.mapping_rule", f"is text that is not JSON: {error}")
 
     def _source(self, entry: dict[str, Any]) -> None:

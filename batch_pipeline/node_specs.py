@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from batch_pipeline.errors import InvalidParameters, InvalidSettings, Problem
+from batch_pipeline.documents import parse_yaml, read_text
+from batch_pipeline.errors import InvalidParameters, InvalidSettings, Problem, Refused
 
 Audience = Literal["own", "auto"]
 
@@ -143,17 +145,18 @@ def load_node_specs(path: Path | None = None) -> NodeSpecs:
 
 
 def _read(path: Path) -> list[NodeSpec]:
-    import yaml
-
+    what = f"node specs {path}"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidSettings(f"node specs {path}: {' '.join(str(error).split())}") from error
+        data = parse_yaml(read_text(path, what), what)
+    except Refused as error:
+        raise InvalidSettings(error.message) from error
+    except OSError as error:
+        raise InvalidSettings(f"{what}: {error.strerror}") from error
     rows = data.get("node_specs") if isinstance(data, dict) and set(data) == {"node_specs"} else None
     if not isinstance(rows, list):
         raise InvalidSettings(f"node specs {path}: must hold one key, node_specs, with a list of specs")
     specs = [_spec(path, number, row) for number, row in enumerate(rows, 1)]
-    repeated = sorted({spec.id for spec in specs if sum(other.id == spec.id for other in specs) > 1})
+    repeated = sorted(id_ for id_, times in Counter(spec.id for spec in specs).items() if times > 1)
     if repeated:
         raise InvalidSettings(f"node specs {path}: more than one entry has the id {repeated[0]}")
     return specs

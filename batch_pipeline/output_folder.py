@@ -33,9 +33,22 @@ class ServiceRecord:
 
 
 def load_record(storage: Storage, layout: OutputLayout) -> ServiceRecord | None:
+    """None where there is none. Raises OutputRefused where it is none of ours."""
     try:
-        return ServiceRecord(**orjson.loads(storage.read(layout.service)))
+        data = storage.read(layout.service)
     except ObjectNotFound:
+        return None
+    match _json(data):
+        case {"service": str(service), "made_from": dict(made_from), "attempt": int(attempt), **rest}:
+            return ServiceRecord(service, made_from, attempt, str(rest.get("run", "")))
+        case _:
+            raise OutputRefused(f"{layout.service} is no record of a service: something else has written it")
+
+
+def _json(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
         return None
 
 

@@ -80,7 +80,7 @@ class _Lock:
         record = orjson.loads(data)
         owner = record["owner"]
         process = ProcessIdentity(**owner["process"]) if owner["process"] else None
-        return cls(Owner(owner["run_id"], owner["service"], process), record["beat"])
+        return cls(Owner(str(owner["run_id"]), str(owner["service"]), process), float(record["beat"]))
 
 
 def claim(
@@ -189,6 +189,8 @@ class Heartbeat:
                 self.lost = True
                 return
             _write(self._storage, self._layout, found[0].owner, if_match=found[1])
+        except OutputRefused:
+            self.lost = True
         except StorageFailed:
             return
 
@@ -208,12 +210,16 @@ class Heartbeat:
 
 
 def _read(storage: Storage, layout: OutputLayout) -> tuple[_Lock, str] | None:
+    """The lock and its ETag; None where there is none. Raises OutputRefused where it is none of ours."""
     try:
         with storage.open(layout.lock) as stream:
             data = b"".join(stream)
-            return _Lock.decode(data), stream.etag
     except ObjectNotFound:
         return None
+    try:
+        return _Lock.decode(data), stream.etag
+    except (ValueError, LookupError, TypeError) as error:
+        raise OutputRefused(f"{layout.lock} is no lock of a service: something else has written it") from error
 
 
 def _write(storage: Storage, layout: OutputLayout, owner: Owner, *, if_match: str | None) -> bool:

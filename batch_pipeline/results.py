@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from batch_pipeline import locations
+from batch_pipeline.documents import DEEPEST, is_too_deep
 from batch_pipeline.errors import InvalidLocation, ObjectNotFound, Refused, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, ShareLink, parse_source
@@ -99,14 +100,13 @@ def result_rows(
     output: Location, storage: Storage, *, node_count: int | None = None, ahead: int = AHEAD
 ) -> Iterator[dict[str, object]]:
     """One object a row of the table; at most `ahead` small results are fetched before the caller comes to them."""
+    layout = OutputLayout(output)
     for node in _nodes(output, storage, node_count):
-        records = _json_lines(OutputLayout(output).result_manifest(node), storage)
-        for record, lines in _fetched(records, storage, ahead):
-            yield from _answers(_shown(record["source"]), lines)
-        for record in _errors(OutputLayout(output).error_manifest(node), storage):
-            if "failed_rows" not in record:  # a CSV with failed rows has a result, and was read above
-                error = record["error"]
-                yield {"source": _shown(record["source"]), "row": None, "error": f"{error['code']}: {error['message']}"}
+        listed = _listed(layout, layout.result_manifest(node), storage)
+        for source, lines in _fetched(listed, storage, ahead):
+            yield from _answers(source, lines)
+        for source, error in _errors(layout.error_manifest(node), storage):
+            yield {"source": source, "row": None, "error": error}
 
 
 def _head(output: Location, storage: Storage, node_count: int | None, head: int | None) -> Iterator[dict[str, object]]:
@@ -124,20 +124,20 @@ def _answers(source: str | None, answers: Iterable[Any]) -> Iterator[dict[str, o
 
 
 def _fetched(
-    records: Iterator[dict[str, Any]], storage: Storage, ahead: int
-) -> Iterator[tuple[dict[str, Any], Iterator[Any]]]:
-    """The records of a manifest, in order, and the lines of their results; small results come from several threads."""
+    listed: Iterator[tuple[str | None, Location]], storage: Storage, ahead: int
+) -> Iterator[tuple[str | None, Iterator[Any]]]:
+    """The sources of a manifest, in order, and the lines of their results; small results come from several threads."""
     pool = ThreadPoolExecutor(ahead)
-    waiting: deque[tuple[dict[str, Any], Future[bytes | None]]] = deque()
+    waiting: deque[tuple[str | None, Location, Future[bytes | None]]] = deque()
     try:
         while True:
-            for record in islice(records, ahead - len(waiting)):
-                waiting.append((record, pool.submit(_small, _location(record["inference-loc"]), storage)))
+            for source, location in islice(listed, ahead - len(waiting)):
+                waiting.append((source, location, pool.submit(_small, location, storage)))
             if not waiting:
                 return
-            record, fetched = waiting.popleft()
-            location, data = _location(record["inference-loc"]), fetched.result()
-            yield record, _json_lines(location, storage) if data is None else _parsed(location, data.splitlines())
+            source, location, fetched = waiting.popleft()
+            data = fetched.result()
+            yield source, _json_lines(location, storage) if data is None else _parsed(location, data.splitlines())
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -165,9 +165,38 @@ def _nodes(output: Location, storage: Storage, node_count: int | None) -> Iterat
         node += 1
 
 
-def _errors(location: Location, storage: Storage) -> Iterator[dict[str, Any]]:
-    if storage.exists(location):  # only a node with failed inputs has one
-        yield from _json_lines(location, storage)
+def _listed(layout: OutputLayout, manifest: Location, storage: Storage) -> Iterator[tuple[str | None, Location]]:
+    """The source and the result of each line. Raises Refused where one is not below the output folder.
+
+    A manifest is a file like any other: whoever can write it must not choose what is read with our credentials.
+    """
+    folder = layout.results
+    for number, record in enumerate(_json_lines(manifest, storage), 1):
+        match record:
+            case {"source": source, "inference-loc": str(text)}:
+                pass
+            case _:
+                raise _foreign(manifest, number, "no line of a result manifest")
+        if not text.startswith(folder.uri):
+            raise Refused(
+                f"{manifest}, line {number}: names a result outside of {folder}, {locations.shown(text)}, "
+                "which is not read; results are read where the service has written them"
+            )
+        yield _shown(source), folder.child(text[len(folder.uri) :])
+
+
+def _errors(manifest: Location, storage: Storage) -> Iterator[tuple[str | None, str]]:
+    """The source and the error of each input that has no result."""
+    if not storage.exists(manifest):  # only a node with failed inputs has one
+        return
+    for number, record in enumerate(_json_lines(manifest, storage), 1):
+        match record:
+            case {"failed_rows": _}:
+                continue  # such a CSV has a result, and was read above
+            case {"source": source, "error": {"code": str(code), "message": str(message)}}:
+                yield _shown(source), f"{code}: {message}"
+            case _:
+                raise _foreign(manifest, number, "no line of an error manifest")
 
 
 def _json_lines(location: Location, storage: Storage) -> Iterator[Any]:
@@ -177,9 +206,16 @@ def _json_lines(location: Location, storage: Storage) -> Iterator[Any]:
 def _parsed(location: Location, lines: Iterable[bytes]) -> Iterator[Any]:
     for number, line in enumerate(lines, 1):
         try:
-            yield orjson.loads(line)
+            found = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise StorageFailed(f"{location}, line {number}: not JSON; something else has written it") from error
+            raise _foreign(location, number, "not JSON") from error
+        if line.count(b"{") + line.count(b"[") > DEEPEST and is_too_deep(found):
+            raise _foreign(location, number, f"nested too deeply (more than {DEEPEST} levels)")
+        yield found
+
+
+def _foreign(location: Location, number: int, what: str) -> StorageFailed:
+    return StorageFailed(f"{location}, line {number}: {what}; something else has written it")
 
 
 def _lines(location: Location, storage: Storage) -> Iterator[bytes]:
@@ -191,13 +227,6 @@ def _lines(location: Location, storage: Storage) -> Iterator[bytes]:
             yield from whole
         if rest:
             yield rest
-
-
-def _location(text: str) -> Location:
-    """The location as our own manifests write it: the key as it is, whatever characters it has."""
-    scheme, _, path = text.partition("://")
-    bucket, _, key = path.partition("/")
-    return Location(bucket, key, "file" if scheme == "file" else "s3")
 
 
 def _shown(source: object) -> str | None:

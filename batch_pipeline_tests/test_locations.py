@@ -111,7 +111,8 @@ def test_a_share_link_is_no_folder_to_read_from_and_messages_hide_the_signature(
     with pytest.raises(InvalidLocation) as error:
         parse_source("https://me:secret@h/k?Signature=S")
     assert "secret" not in str(error.value)
-    for misspelt in (" https://h/k?Signature=S", "htps://h/k?Signature=S", "https:/h/k?Signature=S", "h/k?Signature=S"):
+    spellings = (" https://h/k?Signature=S", "htps://h/k?Signature=S", "https:/h/k?Signature=S", "h/k?Signature=S")
+    for misspelt in (*spellings, "https://h/k&Signature=S", "s3:/h/kSignature=S"):
         with pytest.raises(InvalidLocation) as error:
             parse_source(misspelt)
         assert "Signature" not in str(error.value)

@@ -69,6 +69,27 @@ def test_a_bad_line_says_why(line, code, token, says):
     assert says in parsed.error.message
 
 
+@pytest.mark.parametrize("levels", [241, 300, 1010, 1100, 100_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"source": %s}',
+        '{"x": %s, "source": "s3:\\/\\/bucket/k"}',
+        '{"x": %s, "source": "https://b.s3.amazonaws.com/k?Signature=a"}',
+    ],
+)
+def test_a_line_that_is_nested_too_deeply_is_a_bad_one(line: str, levels: int) -> None:
+    parsed = parse_line((line % ("[" * levels + "]" * levels)).encode())
+    assert parsed.error is not None
+    assert parsed.error.code == "bad_line"
+    assert "nested too deeply" in parsed.error.message or "not JSON" in parsed.error.message
+
+
+def test_a_line_as_deep_as_may_be() -> None:
+    line = ('{"x": ' + "[" * 239 + "]" * 239 + ', "source": "https://b.s3.amazonaws.com/k?Signature=a"}').encode()
+    assert b"Signature" not in content_identity(line, parse_line(line))
+
+
 def test_a_renewed_share_link_is_the_same_input():
     link = "https://bucket.obs.cn-north-1.myhuaweicloud.com/dir/1.jpg?AccessKeyId=A&Expires={}&Signature={}"
     old, new = (

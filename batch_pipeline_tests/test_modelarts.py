@@ -142,3 +142,10 @@ def test_whatever_the_body_is_it_is_refused_in_lines(data: dict[str, Any]) -> No
     with pytest.raises(InvalidParameters) as caught:
         read_body(data).parse(Settings())
     assert not any("\n" in str(problem) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("rule", ["[" * 300 + "]" * 300, "[" * 100_000, "1" * 5000, '{"a": 1, "a": 2}'])
+def test_a_rule_in_a_text_that_cannot_be_read(rule: str) -> None:
+    assert any(
+        problem.startswith("config.0.mapping_rule: is text that is no") for problem in problems(body(mapping_rule=rule))
+    )

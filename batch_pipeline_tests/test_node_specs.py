@@ -43,7 +43,7 @@ def test_the_operator_extends_it_and_replaces_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: [", "while parsing"),
+        ("a: [", r"specs\.yaml, line 1: not YAML: "),
         ("specs: []", "must hold one key, node_specs"),
         ("node_specs: 3", "with a list"),
         ("node_specs: [{id: a, cpu: 0, memory_gib: 1}]", "a: cpu"),

@@ -152,3 +152,68 @@ def test_no_results_make_an_empty_table(tmp_path: Path, storage: Storage) -> Non
 def test_an_output_folder_will_do_for_a_name(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCH_PIPELINE_ALLOW_LOCAL_FILES", "true")
     assert len(batch_pipeline.load_results(output.uri, head=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "s3://other/infer-result/2.csv_result.txt",
+        "file:///etc/hostname",
+        "{output}2.csv_result.txt",
+        "{output}infer-result-1.manifest",
+        "{output}infer-resul/t",
+        "https://host/x?Signature=SECRET",
+        "2.csv_result.txt",
+    ],
+)
+def test_a_result_outside_of_the_output_folder_is_not_read(storage: Storage, output: Location, elsewhere: str) -> None:
+    record = {"source": "s3://bbb/2.csv", "inference-loc": elsewhere.format(output=output.uri)}
+    put(output, "infer-result-1.manifest", lines([record]))
+    with pytest.raises(Refused, match=r"infer-result-1\.manifest, line 1: names a result outside of file:") as refused:
+        load_results(output, storage)
+    assert "SECRET" not in refused.value.message
+
+
+@pytest.mark.parametrize("way", ["..", "dots", "link"])
+def test_no_way_leads_out_of_the_folder_of_results(storage: Storage, output: Location, way: str) -> None:
+    secret = Path("/" + output.key).parent / "secret"
+    secret.write_text('{"secret": 1}\n')
+    Path("/" + output.child("infer-result/link").key).symlink_to(secret)
+    name = {"..": "../../secret", "dots": "./../../secret", "link": "link"}[way]
+    record = {"source": "s3://bbb/2.csv", "inference-loc": f"{output.uri}infer-result/{name}"}
+    put(output, "infer-result-1.manifest", lines([record]))
+    with pytest.raises(StorageFailed, match=r"can't be a local file|leads through a link out of the folder"):
+        load_results(output, storage)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "what"),
+    [
+        ("infer-result-1.manifest", b"[]", "no line of a result manifest"),
+        ("infer-result-1.manifest", b'{"source": "s3://bbb/k"}', "no line of a result manifest"),
+        ("infer-result-1.manifest", b'{"source": "s3://bbb/k", "inference-loc": 1}', "no line of a result manifest"),
+        ("infer-error-1.manifest", b"1", "no line of an error manifest"),
+        ("infer-error-1.manifest", b'{"source": null, "error": "x"}', "no line of an error manifest"),
+        ("infer-result/2.csv_result.txt", b"[" * 241 + b"]" * 241, r"nested too deeply \(more than 240 levels\)"),
+        ("infer-result/2.csv_result.txt", b'{"a":' * 1500 + b"1" + b"}" * 1500, "not JSON"),
+        ("infer-result-1.manifest", b'{"a":' * 600 + b"1" + b"}" * 600, "nested too deeply"),
+    ],
+)
+def test_what_something_else_has_written_is_named(
+    storage: Storage, output: Location, name: str, line: bytes, what: str
+) -> None:
+    put(output, name, line + b"\n")
+    with pytest.raises(StorageFailed, match=rf"{name}, line 1: {what}"):
+        load_results(output, storage)
+
+
+def test_answers_as_deep_as_can_be_written_are_read(tmp_path: Path, storage: Storage, output: Location) -> None:
+    put(
+        output,
+        "infer-result/2.csv_result.txt",
+        b'{"a":' * 240 + b"1" + b"}" * 240 + b"\n" + b"[" * 240 + b"7" + b"]" * 240,
+    )
+    assert export_results(output, storage, tmp_path / "x.csv") == 7
+    assert export_results(output, storage, tmp_path / "x.parquet") == 7
+    deepest = pd.read_parquet(tmp_path / "x.parquet")["output"].dropna().tolist()
+    assert deepest == ["[" * 240 + "7" + "]" * 240]

@@ -712,3 +712,16 @@ def test_what_results_were_made_with_stands_in_their_folder(place):
     made = service.made_with(place.parameters(), place.deployment)
     assert (made.model, made.model_sha256, made.model_digest) == ("iris:1.0.0", model.sha256, model.digest)
     assert made.rule["properties"]["input_4"]["index"] == 3
+
+
+@pytest.mark.parametrize("name", ["lock.json", "service.json"])
+@pytest.mark.parametrize(
+    "junk", [b"", b"{}", b"[1]", b'{"owner": 1}', b'{"service": 1, "made_from": {}, "attempt": 1}']
+)
+def test_records_that_something_else_has_written_are_refused(place, name, junk):
+    place.put("a.csv")
+    place.run()
+    (place.output / "_batch" / name).write_bytes(junk)
+    with pytest.raises(OutputRefused, match=rf"{name} is no (lock|record) of a service: something else has written it"):
+        place.run("again")
+    assert (place.output / "_batch" / name).read_bytes() == junk

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch_pipeline import documents
 from batch_pipeline.errors import InvalidParameters, Problem, Refused
 
 if TYPE_CHECKING:
-    import yaml
-
     from batch_pipeline.modelarts import Body
 
 _PATHS = ("input_path", "request_path", "output_path")
@@ -58,10 +56,7 @@ def read_body(file: str, settings: Sequence[str], name: str | None = None) -> Bo
 def read_mapping(file: str) -> dict[str, Any]:
     """The object a YAML or JSON file holds. Raises `Refused` that names the file and the line."""
     what = "standard input" if file == "-" else file
-    try:
-        data = _parsed(_text(file, what), what)
-    except RecursionError:
-        raise Refused(f"{what} is nested too deeply") from None
+    data = _parsed(_text(file, what), what)
     if not isinstance(data, dict):
         kind = "is empty" if data is None else f"holds a {type(data).__name__}"
         raise Refused(f"{what} {kind}; it must hold an object of parameters (YAML or JSON)")
@@ -70,64 +65,23 @@ def read_mapping(file: str) -> dict[str, Any]:
 
 def _text(file: str, what: str) -> str:
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return documents.read_text(sys.stdin.buffer if file == "-" else Path(file), what)
     except FileNotFoundError:
         raise Refused(f"{what}: no such file") from None
     except OSError as error:
         raise Refused(f"{what} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Refused(f"{what}, line {line}: not UTF-8") from error
+    except ValueError as error:
+        raise Refused(f"{what!r} cannot be read: {error}") from error
 
 
 def _parsed(text: str, what: str) -> object:
     if text.lstrip().startswith("{"):
         try:
-            return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, what))
+            return documents.parse_json(text, what)
         except json.JSONDecodeError as error:
             if what.endswith(".json"):
                 raise Refused(f"{what}, line {error.lineno}: not JSON: {error.msg}") from error
-    return _yaml(text, what)
-
-
-def _yaml(text: str, what: str) -> object:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice, of which YAML would keep the last unsaid."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                    raise Refused(f"{what}, line {key.start_mark.line + 1}: {key.value} stands there twice")
-                if isinstance(key.value, str):
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    # YAML 1.1, which PyYAML reads, takes 1e-3 for text.
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
-    try:
-        return yaml.load(text, Loader)  # noqa: S506  derived from the safe one
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise Refused(f"{what}{where}: not YAML: {error.problem or error.context}") from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise Refused(f"{what}, line {line}: not YAML: {error.reason}") from error
-    except ValueError as error:
-        raise Refused(f"{what}: not YAML: {error}") from error
-
-
-def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key in found if sum(name == key for name, _ in pairs) > 1)
-        raise Refused(f"{what}: {twice} stands there twice")
-    return found
+    return documents.parse_yaml(text, what)
 
 
 def _set(parameters: dict[str, Any], setting: str) -> None:
@@ -150,7 +104,7 @@ def _set(parameters: dict[str, Any], setting: str) -> None:
 def _value(key: str, value: str) -> object:
     is_text = key in TEXTS or (key.startswith("environment.") and not value.lstrip().startswith("{"))
     try:
-        parsed = _yaml(value, f"--set {key}") if value else ""
+        parsed = documents.parse_yaml(value, f"--set {key}") if value else ""
     except Refused:
         if is_text:
             return value

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from batch_pipeline.errors import ModelRefused, PreconditionFailed
+from batch_pipeline.errors import AccessDenied, ModelRefused, PreconditionFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.models.binder import bind
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.onnx_model import OnnxModel
 from batch_pipeline.models.package import CONFIG_FILE, Api, FileInfo, OnnxOptions, PackageConfig
-from batch_pipeline.models.package_cache import PackageCache, digest, stamp
+from batch_pipeline.models.package_cache import PackageCache, Record, digest, stamp
 from batch_pipeline.models.schema import leaves, schema_of
+from batch_pipeline.models.status import Inspection
 from batch_pipeline.models.versions import is_valid, parse_ref, version_key
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ class ModelVersion:
         return self.config, self.onnx
 
 
+@dataclass(frozen=True)
+class _Package:
+    """The objects of a package, and its links that lead out of the registry, none of which is followed."""
+
+    objects: list[ObjectInfo] = field(default_factory=list)
+    refused: dict[Location, AccessDenied] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> str:
+        """What tells one state of it from another."""
+        return ("refused-" if self.refused else "") + stamp(self.objects)
+
+
 class Registry:
     """The packages under one folder, `<registry>/<name>/<version>/`. Storage's own errors pass through."""
 
@@ -108,8 +122,8 @@ class Registry:
         """
         packages = self._packages("" if ref is None else f"{ref.replace(':', '/', 1)}/")
         return {
-            f"{name}:{version}": stamp(objects)
-            for (name, version), objects in packages.items()
+            f"{name}:{version}": package.stamp
+            for (name, version), package in packages.items()
             if is_valid(name, version)
         }
 
@@ -120,8 +134,8 @@ class Registry:
         """
         name, version = parse_ref(ref)
         if version is not None:
-            objects = self._objects(name, version)
-            return self._unknown(name, version) if objects is None else self._judge(name, version, objects)
+            package = self._package(name, version)
+            return self._unknown(name, version) if package is None else self._judge(name, version, package)
         packages = self._packages(f"{name}/")
         newest_first = sorted(packages, key=_order, reverse=True)
         judged = (self._judge(*key, packages[key]) for key in newest_first)
@@ -153,7 +167,8 @@ class Registry:
             raise ModelRefused(f"{folder} is no model package: it has no {CONFIG_FILE}")
         root = self._root(name, version)
         config = root.child(CONFIG_FILE)
-        before = [one.location for one in self._objects(name, version) or ()]
+        package = self._package(name, version) or _Package()
+        before = [*(one.location for one in package.objects), *package.refused]
         if config in before and not force:
             raise ModelRefused(f"model: {ref} exists; push another version, or replace it with force")
         # Without its config.json the package is unfinished, whatever happens from here on.
@@ -176,24 +191,39 @@ class Registry:
     def _root(self, name: str, version: str) -> Location:
         return self._location.child(f"{name}/{version}/")
 
-    def _packages(self, below: str = "") -> dict[tuple[str, str], list[ObjectInfo]]:
-        """The objects of each package; a folder with nothing but its own marker has none."""
-        packages: dict[tuple[str, str], list[ObjectInfo]] = {}
-        for found in self._storage.list(self._location.child(below) if below else self._location):
-            name, _, rest = found.location.key.removeprefix(self._location.key).partition("/")
-            version, slash, file = rest.partition("/")
-            if name and version and slash:
-                objects = packages.setdefault((name, version), [])
-                if not file.endswith("/") and file:
+    def _packages(self, below: str = "") -> dict[tuple[str, str], _Package]:
+        """What each package holds; a folder with nothing but its own marker holds nothing.
+
+        A link that leads out of the registry is no reason not to list the others. In the place of a model's own folder
+        it stands for a package without a version.
+        """
+        packages: dict[tuple[str, str], _Package] = {}
+        refused: list[tuple[Location, AccessDenied]] = []
+        folder = self._location.child(below) if below else self._location
+        for found in self._storage.list(folder, refused=lambda *link: refused.append(link)):
+            name, version, file = self._parts(found.location)
+            if name and version and file is not None:
+                objects = packages.setdefault((name, version), _Package()).objects
+                if file and not file.endswith("/"):
                     objects.append(found)
+        for location, error in refused:
+            name, version, file = self._parts(location)
+            if location.is_folder or file is not None:
+                packages.setdefault((name, version), _Package()).refused[location] = error
         return packages
 
-    def _objects(self, name: str, version: str) -> list[ObjectInfo] | None:
+    def _parts(self, location: Location) -> tuple[str, str, str | None]:
+        """Name, version, and the file's name in that package; None where it is not in the folder of a version."""
+        name, _, rest = location.key.removeprefix(self._location.key).partition("/")
+        version, slash, file = rest.partition("/")
+        return name, version, file if slash else None
+
+    def _package(self, name: str, version: str) -> _Package | None:
         return self._packages(f"{name}/{version}/").get((name, version))
 
-    def _judge(self, name: str, version: str, objects: Sequence[ObjectInfo]) -> ModelVersion:
+    def _judge(self, name: str, version: str, package: _Package) -> ModelVersion:
         root = self._root(name, version)
-        record = self._cache.record(root, objects)
+        record = self._cache.record(root, package.objects) if not package.refused else _unread(package)
         inspection = record.inspection
         reasons = inspection.reasons
         if not is_valid(name, version):
@@ -224,6 +254,11 @@ class Registry:
         with file.open("rb") as content, self._storage.open_writer(target) as writer:
             while chunk := content.read(_CHUNK):
                 writer.write(chunk)
+
+
+def _unread(package: _Package) -> Record:
+    """Nothing of a package is read that has a link out of the registry."""
+    return Record(Inspection(None, None, None, tuple(error.message for error in package.refused.values())), {})
 
 
 def _order(package: tuple[str, str]) -> tuple[str, Any]:

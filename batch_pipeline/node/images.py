@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error),
+    *(IndexError, KeyError, TypeError),
+)
 """What Pillow's decoders raise for files that are no images, or no longer whole."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")

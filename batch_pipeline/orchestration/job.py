@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterHomeNotSetError
 
-from batch_pipeline.errors import InvalidParameters, InvalidSettings
+from batch_pipeline.documents import parse_yaml, read_text
+from batch_pipeline.errors import InvalidParameters, InvalidSettings, Refused
 from batch_pipeline.orchestration.config import given, to_run_config
 from batch_pipeline.orchestration.declaration import AD_HOC, Declaration
 from batch_pipeline.orchestration.names import (
@@ -102,13 +103,14 @@ def _launchpad_default() -> dict[str, Any]:
     path = os.environ.get(LAUNCHPAD_CONFIG)
     if not path:
         return {}
-    import yaml
-
+    what = f"{LAUNCHPAD_CONFIG}: {path}"
     try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidSettings(f"{LAUNCHPAD_CONFIG}: {path}: {' '.join(str(error).split())}") from error
+        config = parse_yaml(read_text(Path(path), what), what)
+    except Refused as error:
+        raise InvalidSettings(error.message) from error
+    except OSError as error:
+        raise InvalidSettings(f"{what}: {error.strerror}") from error
     if not isinstance(config, dict):
-        raise InvalidSettings(f"{LAUNCHPAD_CONFIG}: {path}: must hold an object, the parameters of a service")
+        raise InvalidSettings(f"{what}: must hold an object, the parameters of a service")
     config.pop("name", None)
     return given(config)

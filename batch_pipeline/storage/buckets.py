@@ -11,7 +11,7 @@ from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFai
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.connection import Connection
 from batch_pipeline.storage.failures import boto_errors, changed, obstore_errors
-from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
 from batch_pipeline.storage.retries import persistent
 from batch_pipeline.storage.uploads import Upload
 
@@ -42,7 +42,12 @@ class Buckets:
         stop = size if end is None else min(end, size)
         return Stream(size, etag, self._chunks(location, first, start, stop, etag))
 
-    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        folder: Location,
+        start_after: str | None,
+        refused: Refusals | None,  # noqa: ARG002  a bucket has no links
+    ) -> Iterator[ObjectInfo]:
         subject = f"bucket {folder.bucket}"
         pages = self._pages(folder, start_after)
         while True:

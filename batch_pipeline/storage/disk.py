@@ -16,7 +16,7 @@ from uuid import uuid4
 from batch_pipeline.errors import AccessDenied, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import changed, not_found
-from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Stream, Writer
+from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
 
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
@@ -43,11 +43,11 @@ class Disk:
         stop = info.size if end is None else min(end, info.size)
         return Stream(info.size, info.etag, _chunks(location, file, start, stop), file.close)
 
-    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
+    def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]:
         with _disk_errors(folder):
-            path = _path(folder)
-            if path.is_dir():
-                yield from _walk(path, folder, start_after or "", frozenset())
+            path = _path_or_refusal(folder, refused)
+            if path is not None and path.is_dir():
+                yield from _walk(path, folder, start_after or "", refused, frozenset())
 
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
         with _disk_errors(location):
@@ -55,14 +55,13 @@ class Disk:
             if location.is_folder:
                 path.mkdir(parents=True, exist_ok=True)
                 return ""
-            unfinished = _start(path)
-            try:
-                with unfinished.open("xb") as file:
+            with _started(path) as file:
+                try:
                     file.write(data)
                     _make_durable(file)
-                return self._publish(unfinished, location, if_absent, if_match)
-            finally:
-                unfinished.unlink(missing_ok=True)
+                    return self._publish(Path(file.name), location, if_absent, if_match)
+                finally:
+                    Path(file.name).unlink(missing_ok=True)
 
     def open_writer(self, location: Location) -> Writer:
         return _DiskWriter(self, location)
@@ -86,11 +85,9 @@ class Disk:
         return self.head(target)
 
     def drop_unfinished(self, folder: Location) -> int:
-        found = [path for path in _path(folder).rglob(".batch-pipeline-*") if _UNFINISHED.fullmatch(path.name)]
-        for path in found:
-            with _disk_errors(folder):
-                path.unlink(missing_ok=True)
-        return len(found)
+        with _disk_errors(folder):
+            found = [path for path in _path(folder).rglob(".batch-pipeline-*") if _UNFINISHED.fullmatch(path.name)]
+            return sum(_drop(path) for path in found)
 
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
@@ -109,8 +106,7 @@ class _DiskWriter(Writer):
         self._disk = disk
         self._location = location
         with _disk_errors(location):
-            self._unfinished = _start(_path(location, itself=True))
-            self._file = self._unfinished.open("xb")
+            self._file = _started(_path(location, itself=True))
 
     def _append(self, data: bytes) -> None:
         with _disk_errors(self._location):
@@ -119,13 +115,14 @@ class _DiskWriter(Writer):
     def _complete(self) -> str:
         with _disk_errors(self._location):
             _make_durable(self._file)
+            etag = self._disk._publish(Path(self._file.name), self._location, False, None)
             self._file.close()
-            return self._disk._publish(self._unfinished, self._location, False, None)
+            return etag
 
     def _abort(self) -> None:
         with _disk_errors(self._location):
+            Path(self._file.name).unlink(missing_ok=True)
             self._file.close()
-            self._unfinished.unlink(missing_ok=True)
 
 
 def _path(location: Location, *, itself: bool = False) -> Path:
@@ -140,6 +137,17 @@ def _path(location: Location, *, itself: bool = False) -> Path:
     if not real.is_relative_to(os.path.realpath("/" + location.root)):
         raise AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
     return real
+
+
+def _path_or_refusal(location: Location, refused: Refusals | None) -> Path | None:
+    """None where a link leads out and `refused`, which was told so, is to make something of it."""
+    try:
+        return _path(location)
+    except AccessDenied as error:
+        if refused is None:
+            raise
+        refused(location, error)
+        return None
 
 
 def _info(location: Location, status: os.stat_result) -> ObjectInfo:
@@ -159,16 +167,18 @@ def _chunks(location: Location, file: BinaryIO, start: int, stop: int) -> Iterat
             yield chunk
 
 
-def _walk(path: Path, folder: Location, after: str, above: frozenset[tuple[int, int]]) -> Iterator[ObjectInfo]:
+def _walk(
+    path: Path, folder: Location, after: str, refused: Refusals | None, above: frozenset[tuple[int, int]]
+) -> Iterator[ObjectInfo]:
     """Depth first, a folder sorted as its name with `/`: that is the order of whole keys. Rings of links end."""
     status = path.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for child, real in sorted(_children(path, folder), key=lambda child: child[0].key.encode()):
+    for child, real in sorted(_children(path, folder, refused), key=lambda child: child[0].key.encode()):
         if child.is_folder:
             if child.key > after or after.startswith(child.key):
-                yield from _walk(real, child, after, above | {here})
+                yield from _walk(real, child, after, refused, above | {here})
         elif child.key.encode() > after.encode():
             # A file that is deleted while its folder is listed is no longer in it.
             try:
@@ -178,7 +188,7 @@ def _walk(path: Path, folder: Location, after: str, above: frozenset[tuple[int, 
             yield found
 
 
-def _children(path: Path, folder: Location) -> Iterator[tuple[Location, Path]]:
+def _children(path: Path, folder: Location, refused: Refusals | None) -> Iterator[tuple[Location, Path]]:
     with os.scandir(path) as entries:
         for entry in entries:
             if _UNFINISHED.fullmatch(entry.name):
@@ -187,12 +197,33 @@ def _children(path: Path, folder: Location) -> Iterator[tuple[Location, Path]]:
                 raise StorageFailed(f"{folder}: a file's name is not UTF-8: {os.fsencode(entry.name)!r}")
             if entry.is_dir() or entry.is_file():
                 child = folder.child(f"{entry.name}/" if entry.is_dir() else entry.name)
-                yield child, _path(child) if entry.is_symlink() else path / entry.name
+                real = _path_or_refusal(child, refused) if entry.is_symlink() else path / entry.name
+                if real is not None:
+                    yield child, real
 
 
-def _start(path: Path) -> Path:
+def _started(path: Path) -> BinaryIO:
+    """The hidden file that is to become `path`. Its lock ends with its writer, however that ends, and tells of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent / f".batch-pipeline-{uuid4().hex}.unfinished"
+    while True:
+        file = (path.parent / f".batch-pipeline-{uuid4().hex}.unfinished").open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # taken for a dead writer's before it was locked
+
+
+def _drop(unfinished: Path) -> bool:
+    """Removes the file if its writer is dead. What was finished meanwhile has another name."""
+    try:
+        if not stat.S_ISREG(unfinished.lstat().st_mode):
+            return False  # no writer of ours made it
+        with unfinished.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unfinished.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
 
 
 def _make_durable(file: BinaryIO) -> None:

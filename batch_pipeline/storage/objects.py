@@ -9,6 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from batch_pipeline.errors import AccessDenied
 from batch_pipeline.locations import Location
 
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -23,6 +24,10 @@ class ObjectInfo:
     size: int
     etag: str
     modified: datetime
+
+
+Refusals = Callable[[Location, AccessDenied], None]
+"""What a listing tells of a place that it may not go into."""
 
 
 class Stream:

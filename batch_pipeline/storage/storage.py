@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed
 from batch_pipeline.locations import Location
-from batch_pipeline.storage.objects import ObjectInfo, Stream, Writer
+from batch_pipeline.storage.objects import ObjectInfo, Refusals, Stream, Writer
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Backend(Protocol):
 
     def head(self, location: Location) -> ObjectInfo: ...
     def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream: ...
-    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]: ...
+    def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]: ...
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str: ...
     def open_writer(self, location: Location) -> Writer: ...
     def delete(self, locations: Iterable[Location]) -> int: ...
@@ -62,15 +62,20 @@ class Storage:
         """Read the bytes [start, end) in chunks. With `if_match`, PreconditionFailed if its ETag is another."""
         return self._backend(location).open(location, start, end, if_match)
 
-    def list(self, folder: Location, start_after: str | None = None) -> Iterator[ObjectInfo]:
+    def list(
+        self, folder: Location, start_after: str | None = None, *, refused: Refusals | None = None
+    ) -> Iterator[ObjectInfo]:
         """Every object below a folder, in the order of its key's UTF-8 bytes, from after the key `start_after`.
+
+        A link on the local disk that leads out of the folder is AccessDenied; with `refused`, that is told of it and
+        the listing goes on without it.
 
         An empty or missing folder yields nothing; a missing bucket is ObjectNotFound. Folder markers (keys that end
         in `/`) are objects too, and are yielded.
         """
         if not folder.is_folder:
             raise ValueError(f"{folder} is no folder: it must end in '/'")
-        return self._backend(folder).list(folder, start_after)
+        return self._backend(folder).list(folder, start_after, refused)
 
     def write(self, location: Location, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write an object whole and return its ETag; atomically only if absent, or only over the ETag `if_match`.
@@ -103,7 +108,8 @@ class Storage:
         return self._backend(target).compose(target, infos)
 
     def drop_unfinished(self, folder: Location) -> int:
-        """Drop what writers that were killed left below a folder, invisible; return how many. None may be at work.
+        """Drop what writers that were killed left below a folder, invisible; return how many. In a bucket none may be
+        at work, which on the local disk keep what is theirs.
 
         A store that does not let it be done keeps it, for its lifecycle rule.
         """

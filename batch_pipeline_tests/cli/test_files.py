@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.cli.files import read_body, read_mapping
@@ -115,6 +115,7 @@ def test_a_setting_reaches_into_the_originals_body(tmp_path: Path) -> None:
     assert read_body(file, ["node_count=2"], "x").parameters == {"model": "iris", "node_count": 2, "name": "x"}
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary())
 def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")

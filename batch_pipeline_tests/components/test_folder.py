@@ -88,3 +88,18 @@ def test_the_value_of_a_variable_is_not_repeated(tmp_path):
     with pytest.raises(InvalidSettings, match=r"defs.yaml:8: service.environment") as raised:
         load_folder(declared(tmp_path, ratings=text))
     assert "the-secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "No components found in YAML file"),
+        (RATINGS.replace("type:", "tipe:"), "tipe: Extra inputs are not permitted"),
+        (RATINGS.replace("batch_pipeline.", "b-p."), "Invalid component type name: `b-p.BatchService`"),
+    ],
+)
+def test_a_file_that_declares_nothing_is_told_on_one_line(tmp_path, text, says):
+    with pytest.raises(InvalidSettings, match=r"^BATCH_PIPELINE_SERVICES: ") as raised:
+        load_folder(declared(tmp_path, ratings=text))
+    assert says in raised.value.message
+    assert "\n" not in raised.value.message

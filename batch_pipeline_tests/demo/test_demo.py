@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline_tests.demo.processes import left_behind, marked_environment
+from batch_pipeline_tests.demo.processes import left_behind, listening, marked_environment
 
 pytestmark = [pytest.mark.server, pytest.mark.executor]
 
@@ -52,6 +52,7 @@ def test_stops_when_told(sent: signal.Signals, when: str, tmp_path: Path) -> Non
         assert demo.stderr is not None
         assert any(when in line for line in demo.stderr)
         time.sleep(3 if when == "deploying" else 0.2)
+        assert {address for address, _ in listening(mark)} == {"127.0.0.1"}
         demo.send_signal(sent)
         demo.stderr.read()
         assert demo.wait(timeout=60) in {1, 130}

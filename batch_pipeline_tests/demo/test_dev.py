@@ -6,12 +6,13 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from batch_pipeline.orchestration.names import JOB
 from batch_pipeline_tests.demo.playground import COMMAND, REPOSITORY, ask, ended, playground, wait_until_up
-from batch_pipeline_tests.demo.processes import left_behind, marked_environment
+from batch_pipeline_tests.demo.processes import left_behind, listening, marked_environment
 
 pytestmark = [pytest.mark.server, pytest.mark.executor]
 
@@ -40,7 +41,7 @@ def test_the_launchpad_runs_as_it_is(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_the_command_line_joins_by_the_line_it_prints(tmp_path: Path) -> None:
+def test_the_command_line_joins_by_the_line_it_prints_and_nobody_from_elsewhere(tmp_path: Path) -> None:
     environment, mark = marked_environment()
     with playground(tmp_path, environment, end=signal.SIGHUP) as (process, port):
         wait_until_up(process, port)
@@ -50,6 +51,10 @@ def test_the_command_line_joins_by_the_line_it_prints(tmp_path: Path) -> None:
             ["bash", "-c", f"export {found[1]}; {COMMAND} models list"], capture_output=True, text=True, check=True
         )
         assert "iris\t1.0.0\tnormal" in listed.stdout
+        server = urlsplit(re.search(r"AWS_ENDPOINT_URL_S3=(\S+)", found[1])[1]).port
+        heard = listening(mark)
+        assert {("127.0.0.1", port), ("127.0.0.1", server)} <= heard
+        assert {address for address, _ in heard} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert left_behind(mark) == []
     assert list((tmp_path / "tmp").iterdir()) == []
 

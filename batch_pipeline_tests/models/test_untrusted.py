@@ -159,6 +159,14 @@ def test_files_too_large_to_be_what_they_are_called(tmp_path: Path, name: str) -
     assert any(reason.startswith(f"{name} is larger") for reason in inspect_package(folder).reasons)
 
 
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "id2label.json"])
+@pytest.mark.parametrize("levels", [241, 990, 100_000])
+def test_files_that_are_nested_too_deeply(tmp_path: Path, name: str, levels: int) -> None:
+    folder = write(tmp_path / "package", "logistic", CONFIG)
+    (folder / name).write_text('{"a": ' * levels + "1" + "}" * levels)
+    assert any(reason.startswith(f"{name} is nested too deeply") for reason in inspect_package(folder).reasons)
+
+
 SIDES = st.sampled_from(["height", "width", "shortest_edge", "longest_edge"])
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**31, 0, 1e308])
 VALUES = st.recursive(
@@ -240,8 +248,42 @@ def test_the_cache_of_another_user(tmp_path: Path, name: str) -> None:
         registry(tmp_path).resolve("iris")
 
 
-def test_a_link_in_a_registry(tmp_path: Path) -> None:
+LINKS = {
+    "bad/1.0.0/labels.txt": "/etc/passwd",
+    "bad/1.0.0/data": "../../../outside",
+    "bad/2.0.0": "../../outside",
+    "worse": "../outside",
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_out_of_a_registry_makes_its_package_abnormal_and_no_other(tmp_path: Path, link: str) -> None:
     models = registry(tmp_path)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/config.json").write_text("SECRET")
+    if link.startswith("bad/1.0.0"):
+        write(tmp_path / "models/bad/1.0.0", "logistic", CONFIG)
+    (tmp_path / "models" / link).parent.mkdir(exist_ok=True)
+    (tmp_path / "models" / link).symlink_to(LINKS[link])
+    bad, good = models.models() if link != "worse" else reversed(models.models())
+    assert good.ref == "iris:1.0.0"
+    assert good.status == "normal"
+    assert models.resolve("iris").status == "normal"
+    name, _, rest = link.partition("/")
+    assert (bad.name, bad.version) == (name, rest.partition("/")[0])
+    assert bad.status == "abnormal"
+    assert any("leads through a link out of the folder" in reason for reason in bad.reasons)
+    assert models.names() == tuple(sorted(["iris", name]))
+    assert set(models.stamps()) == ({"iris:1.0.0", bad.ref} if bad.version else {"iris:1.0.0"})
+    with pytest.raises(ModelRefused, match=r"is not normal: .* link out of the folder"):
+        models.resolve(bad.ref if bad.version else bad.name)
+
+
+def test_a_package_with_a_link_out_of_the_registry_is_replaced_by_a_push(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    good = write(tmp_path / "good", "logistic", CONFIG)
     (tmp_path / "models/iris/1.0.0/labels.txt").symlink_to("/etc/passwd")
-    with pytest.raises(StorageFailed, match="link"):
-        models.models()
+    stamp = models.stamps()
+    assert models.push(good, "iris:1.0.0", force=True).status == "normal"
+    assert models.stamps() != stamp
+    assert Path("/etc/passwd").is_file()

@@ -40,6 +40,17 @@ def test_a_folder_with_a_link_out_of_it_is_not_listed(disk: Storage, inside: Pat
         inspect(disk, OutputLayout(at(inside)), "service")
 
 
+def test_a_listing_can_go_on_without_the_links_that_lead_out(disk: Storage, inside: Path) -> None:
+    for name, target in {"a": "/", "b": "../outside/secret", "c/d": "../../outside"}.items():
+        (inside / name).parent.mkdir(exist_ok=True)
+        (inside / name).symlink_to(target)
+    (inside / "c/e").write_text("e")
+    refused: list[str] = []
+    found = disk.list(at(inside), refused=lambda place, error: refused.append(place.uri))
+    assert [one.location.name for one in found] == ["e"]
+    assert sorted(refused) == [at(inside).child(name).uri for name in ("a/", "b", "c/d/")]
+
+
 def test_links_within_a_folder_are_followed(disk: Storage, inside: Path) -> None:
     (inside / "a").mkdir()
     (inside / "a/x").write_text("x")

@@ -1,0 +1,186 @@
+"""YAML and JSON documents as people write them, read within bounds: a few lines may mean an endless one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from batch_pipeline.errors import Refused
+
+if TYPE_CHECKING:
+    import yaml
+
+LARGEST = 4 * 2**20
+"""Bytes of a document that a person wrote."""
+DEEPEST = 240
+"""Levels of lists and objects in each other: what has more could be read, and then not be written again."""
+MOST_VALUES = 100_000
+"""Values of a YAML document, each counted as often as aliases repeat it."""
+
+
+def is_too_deep(document: object) -> bool:
+    """Whether a JSON document has more than DEEPEST levels."""
+    level = _containers([document])
+    for _ in range(DEEPEST):
+        level = _containers(child for one in level for child in (one.values() if isinstance(one, dict) else one))
+        if not level:
+            return False
+    return bool(level)
+
+
+def read_text(file: Path | BinaryIO, what: str) -> str:
+    """The text of a document, a BOM tolerated. Raises Refused whose message begins with `what`, and OSError."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return read_text(opened, what)
+    data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Refused(f"{what} is larger than {LARGEST // 2**20} MiB, which is the most that is read")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Refused(f"{what}, line {line}: not UTF-8") from error
+
+
+def parse_json(text: str, what: str) -> object:
+    """Raises Refused whose message begins with `what`, and json.JSONDecodeError where the text is no JSON."""
+    try:
+        document: object = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, what))
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise Refused(f"{what}: not JSON: {error}") from error
+    except RecursionError:
+        raise _too_deep(what) from None
+    if is_too_deep(document):
+        raise _too_deep(what)
+    return document
+
+
+def parse_yaml(text: str, what: str) -> object:
+    """One document of plain data. Raises Refused whose message begins with `what` and, where it is known, the line."""
+    with _refusals(text, what):
+        loader = _loader(text, what)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_repeats(node, what)
+        document: object = loader.construct_document(node)
+        return document
+
+
+def check_yaml(text: str, what: str) -> None:
+    """For documents that another reader reads: raises Refused where they are more than is read here, and YAMLError."""
+    try:
+        loader = _loader(text, what)
+        loader.name = what
+        while loader.check_node():
+            _check_repeats(loader.get_node(), what)
+    except RecursionError:
+        raise _too_deep(what) from None
+
+
+def _loader(text: str, what: str) -> Any:
+    """Nothing is constructed yet, and so nothing is expanded."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Ends at what is too large, and refuses a key that stands twice, of which YAML would keep the last unsaid."""
+
+        values, level = 0, 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            self.values += 1
+            self.level += 1
+            if self.values > MOST_VALUES:
+                raise _too_many(what)
+            if self.level > DEEPEST and self.check_event(yaml.CollectionStartEvent):
+                raise _too_deep(what)
+            node = super().compose_node(parent, index)
+            self.level -= 1
+            return node
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                    raise Refused(f"{what}, line {key.start_mark.line + 1}: {key.value} stands there twice")
+                if isinstance(key.value, str):
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1, which PyYAML reads, takes 1e-3 for text.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+    return Loader(text)
+
+
+def _check_repeats(root: yaml.Node, what: str) -> None:
+    """Counts level by level what aliases, and merges of them, would make of the document: no more than its own nodes
+    are looked at in each. One that holds itself has no deepest level.
+    """
+    level, values = Counter({root: 1}), 0
+    for _ in range(DEEPEST + 1):
+        values += sum(level.values())
+        if values > MOST_VALUES:
+            raise _too_many(what)
+        below: Counter[yaml.Node] = Counter()
+        for node, times in level.items():
+            for child in _children(node):
+                below[child] += times
+        if not below:
+            return
+        level = below
+    raise _too_deep(what)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Of a mapping the keys, too."""
+    for child in node.value if isinstance(node.value, list) else ():
+        yield from child if isinstance(child, tuple) else (child,)
+
+
+@contextmanager
+def _refusals(text: str, what: str) -> Iterator[None]:
+    import yaml
+
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise Refused(f"{what}{where}: not YAML: {error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Refused(f"{what}, line {line}: not YAML: {error.reason}") from error
+    except RecursionError:
+        raise _too_deep(what) from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # What PyYAML comes upon in a value that is not of the type it is written or said to be.
+        raise Refused(f"{what}: not YAML: a value is not of its type ({error})") from error
+
+
+def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Refused(f"{what}: {key} stands there twice")
+        found[key] = value
+    return found
+
+
+def _containers(values: Any) -> list[Any]:
+    return [one for one in values if isinstance(one, (dict, list))]
+
+
+def _too_deep(what: str) -> Refused:
+    return Refused(f"{what} is nested too deeply: more than {DEEPEST} levels, or an alias within what it repeats")
+
+
+def _too_many(what: str) -> Refused:
+    return Refused(f"{what} holds more than {MOST_VALUES:,} values, each counted as often as aliases repeat it")
