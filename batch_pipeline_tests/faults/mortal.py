@@ -24,7 +24,8 @@ class Died(BaseException):
 class Fate:
     """What happens at the `nth` operation (from 0) whose key, below the folder, has `place` in it.
 
-    One that dies halfway has deleted half of what it was to, or left half of an object that nobody will see.
+    One that dies halfway has deleted half of what it was to (the last ones first: a store may do so), or left half of
+    an object that nobody will see.
     """
 
     place: str
@@ -130,7 +131,7 @@ class _Mortal:
         return self._storage.do(
             found[0],
             lambda: self._inner.delete(found),
-            lambda: self._inner.delete(found[: (len(found) + 1) // 2]),
+            lambda: self._inner.delete(found[len(found) // 2 :]),
         )
 
     def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo:
