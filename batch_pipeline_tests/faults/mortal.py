@@ -37,14 +37,14 @@ class MortalStorage(Storage):
     """Storage of one process. `changed` is called after everything that changed the folder."""
 
     def __init__(
-        self, folder: Location, fate: Fate | None, changed: Callable[[], None] = lambda: None, *, allow_local: bool
+        self, folder: Location, fates: Sequence[Fate], changed: Callable[[], None] = lambda: None, *, allow_local: bool
     ) -> None:
         super().__init__(allow_local=allow_local)
-        self.folder, self.fate, self.changed = folder, fate, changed
+        self.folder, self.fates, self.changed = folder, fates, changed
         self.dead = False
-        self.met = False
-        """Whether it came to its fate."""
-        self._seen = 0
+        self.met: Fate | None = None
+        """What it came to, the first of its fates for which it was time."""
+        self._seen = [0] * len(fates)
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[[bool], Storage], tuple[bool]]:
@@ -85,18 +85,17 @@ class MortalStorage(Storage):
         with self._guard:
             if self.dead:
                 raise Died
-            fate = self.fate
             below = location.key.removeprefix(self.folder.key)
-            if fate is None or self.met or below == location.key or fate.place not in below:
+            if self.met is not None or below == location.key:
                 return None
-            if not changes and fate.how.startswith("dies"):
-                return None  # it comes to the same as before the next change
-            self._seen += 1
-            if self._seen <= fate.nth:
-                return None
-            self.met = True
-            self.dead = fate.how.startswith("dies")
-            return fate.how
+            for number, fate in enumerate(self.fates):
+                # To die at a look is the same as to die before the next change.
+                if fate.place in below and (changes or fate.how.startswith("fails")):
+                    self._seen[number] += 1
+                    if self._seen[number] > fate.nth:
+                        self.met, self.dead = fate, fate.how.startswith("dies")
+                        return fate.how
+            return None
 
 
 class _Mortal:

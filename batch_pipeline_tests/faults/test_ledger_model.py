@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -41,7 +41,7 @@ PLACES = (
     *("infer-result/big", "manifest", "infer-error", "progress", "nodes/", "summary.json"),
 )
 HOWS = ("dies before", "dies halfway", "dies after", "fails before", "fails after")
-FATES = st.builds(Fate, st.sampled_from(PLACES), st.integers(0, 3), st.sampled_from(HOWS))
+FATES = st.builds(Fate, st.sampled_from(PLACES), st.sampled_from((0, 0, 0, 1, 1, 2)), st.sampled_from(HOWS))
 LATE = "late.csv"
 
 
@@ -115,7 +115,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.runs = 0
         self.late_was_put = False
         self.fates: list[Fate] = []
-        """What the next steps come to, one after the other."""
+        """What the next steps come to."""
         self.has_failed = False
         self.summary: Summary | None = None
         self.summary_seen: tuple[int, int] | None = None
@@ -133,7 +133,7 @@ class ServiceMachine(RuleBasedStateMachine):
     # --- what may happen ---------------------------------------------------------------------------------------
 
     @rule(
-        fates=st.lists(FATES, min_size=1, max_size=3),
+        fates=st.lists(FATES, min_size=2, max_size=4),
         variant=st.sampled_from((0, 0, 1)),
         overwrite=st.booleans(),
         threshold=st.sampled_from((0, 1)),
@@ -271,8 +271,7 @@ class ServiceMachine(RuleBasedStateMachine):
         """Does one step in a process of its own, so to say. None where that died, or met a store that failed."""
         deployment = Deployment(self.world.place.deployment.settings)
         output = self.world.parameters(self.inputs, 0, self.name).output
-        fate = self.fates[0] if self.fates else None
-        storage = MortalStorage(output, fate, self.look, allow_local=True)
+        storage = MortalStorage(output, self.fates, self.look, allow_local=True)
         deployment.storage = storage
         finished = self.finished()
         self.has_failed = True
@@ -285,13 +284,13 @@ class ServiceMachine(RuleBasedStateMachine):
                     mark.unlink()
             return None
         except BatchPipelineError as error:
-            if not storage.met or "injected" not in error.message:
+            if storage.met is None or "injected" not in error.message:
                 raise
             return None
         finally:
-            if fate is not None and storage.met:
-                self.world.fates[fate.how] += 1
-                self.fates = self.fates[1:]
+            if storage.met is not None:
+                self.world.fates[storage.met.how] += 1
+                self.fates = [fate for fate in self.fates if fate is not storage.met]
             self.check(finished)
         self.has_failed = False
         return found
@@ -435,8 +434,7 @@ def test_whatever_dies_or_fails_a_last_attempt_comes_to_what_an_undisturbed_run_
             derandomize=not TRIALS,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate,),
         ),
     )
-    print(world.fates)
-    assert all(world.fates[how] >= EXAMPLES // 10 for how in HOWS), world.fates
+    assert set(world.fates) == set(HOWS)
+    assert world.fates.total() > EXAMPLES // 2
