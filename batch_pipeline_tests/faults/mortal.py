@@ -73,7 +73,7 @@ class MortalStorage(Storage):
         if how == "fails before":
             raise StorageFailed(f"{location}: injected, nothing was done")
         made = effect()
-        if changes:
+        if changes and location.key.startswith(self.folder.key):
             self.changed()
         if how == "dies after":
             raise Died
@@ -86,7 +86,7 @@ class MortalStorage(Storage):
             if self.dead:
                 raise Died
             below = location.key.removeprefix(self.folder.key)
-            if self.met is not None or below == location.key:
+            if self.met is not None or not location.key.startswith(self.folder.key):
                 return None
             for number, fate in enumerate(self.fates):
                 # To die at a look is the same as to die before the next change.

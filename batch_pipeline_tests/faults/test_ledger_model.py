@@ -119,6 +119,8 @@ class ServiceMachine(RuleBasedStateMachine):
         self.has_failed = False
         self.summary: Summary | None = None
         self.summary_seen: tuple[int, int] | None = None
+        self.looked_at: set[Path] = set()
+        """Records."""
         self.wrong: list[str] = []
 
     @initialize(inputs=st.integers(0, 1), keeps_marks=st.booleans())
@@ -133,26 +135,42 @@ class ServiceMachine(RuleBasedStateMachine):
     # --- what may happen ---------------------------------------------------------------------------------------
 
     @rule(
-        fates=st.lists(FATES, min_size=2, max_size=4),
+        fates=st.lists(FATES, max_size=4),
         variant=st.sampled_from((0, 0, 1)),
         overwrite=st.booleans(),
         threshold=st.sampled_from((0, 1)),
         goes_on=st.booleans(),
         order=st.permutations(range(3)),
+        lost=st.none() | st.integers(0, 9),
+        comes=st.booleans(),
     )
     def attempt(
-        self, fates: list[Fate], variant: int, overwrite: bool, threshold: float, goes_on: bool, order: list[int]
+        self,
+        fates: list[Fate],
+        variant: int,
+        overwrite: bool,
+        threshold: float,
+        goes_on: bool,
+        order: list[int],
+        lost: int | None,
+        comes: bool,
     ) -> None:
-        """A run of the service. `goes_on`: a step that dies or fails is tried again; else that is the run's end."""
+        """A run of the service. `goes_on`: a step that dies or fails is tried again; else that is the run's end.
+
+        `lost`: somebody removes a result, or a part of one, before the last step. `comes`: after the run the input is
+        there that was not.
+        """
         self.fates = fates
-        if not self.deploy(variant, overwrite, threshold):
-            return
-        steps = [self.plan, *(partial(self.infer, node) for node in order), self.publish]
-        for step in steps:
-            while not step() and goes_on and self.fates:
-                pass
-            if self.has_failed and not goes_on:
-                return
+        if self.deploy(variant, overwrite, threshold):
+            nodes = [partial(self.infer, node) for node in order]
+            for step in (self.plan, *nodes, partial(self.lose, lost), self.publish):
+                while not step() and goes_on and self.fates:
+                    pass
+                if self.has_failed and not goes_on:
+                    break
+        if comes:
+            self.late_was_put = True
+            self.world.put_late()
 
     @rule(fate=FATES, step=st.sampled_from(("plan", "infer", "publish")), node=st.integers(0, 2))
     def step_again(self, fate: Fate, step: str, node: int) -> None:
@@ -162,17 +180,6 @@ class ServiceMachine(RuleBasedStateMachine):
             self.infer(node)
         elif self.shards:
             self.plan() if step == "plan" else self.publish()
-
-    @rule(which=st.none() | st.integers(0, 9))
-    def meddle(self, which: int | None) -> None:
-        """Somebody puts the input there that was not, or removes a result or a part before there are manifests."""
-        if which is None:
-            self.late_was_put = True
-            self.world.put_late()
-        elif not any(self.output.glob("*.manifest")):
-            found = sorted([*self.output.glob("infer-result/*.txt"), *self.output.glob("_batch/parts/*-*")])
-            if found:
-                found[which % len(found)].unlink()
 
     def teardown(self) -> None:
         """A last attempt, which nothing disturbs, comes to what an undisturbed run does."""
@@ -243,6 +250,12 @@ class ServiceMachine(RuleBasedStateMachine):
         shard = self.shards[node]
         return self.step(lambda deployment: service.infer(shard, deployment, self.owner)) is not None
 
+    def lose(self, which: int | None) -> bool:
+        found = sorted([*self.output.glob("infer-result/*.txt"), *self.output.glob("_batch/parts/*-*")])
+        if which is not None and found and not any(self.output.glob("*.manifest")):
+            found[which % len(found)].unlink()
+        return True
+
     def publish(self) -> bool:
         parameters, lacks = self.parameters, self.lacking()
         assert parameters is not None
@@ -303,6 +316,9 @@ class ServiceMachine(RuleBasedStateMachine):
 
     def look(self) -> None:
         """After every single change of the folder, as any reader may look then."""
+        for path in {*self.output.glob("_batch/ledger/*.jsonl")} - self.looked_at:
+            self.looked_at.add(path)
+            self.wrong += [f"{it} was written down before it was there" for it in self.absent(path)]
         manifests = sorted(self.output.glob("infer-result-*.manifest"))
         names = [json.loads(line)["inference-loc"] for path in manifests for line in path.read_bytes().splitlines()]
         self.wrong += [f"{name} is absent" for name in names if not Path(name.removeprefix("file://")).exists()]
@@ -322,6 +338,11 @@ class ServiceMachine(RuleBasedStateMachine):
             self.summary_seen = _seen(summary)
             self.wrong += [f"{name} is left beside the summary" for name in self.left_over()]
 
+    def absent(self, records: Path) -> list[Path]:
+        """What records that have just appeared say is finished, and is not there."""
+        found = map(json.loads, records.read_bytes().splitlines())
+        return [path for it in found if "error" not in it and not (path := self.made(it["line"], it["part"])).exists()]
+
     def records(self) -> dict[tuple[int, int], dict[str, Any]]:
         """The last record of each unit, the order of units that of these."""
         last: dict[tuple[int, int], dict[str, Any]] = {}
@@ -339,7 +360,7 @@ class ServiceMachine(RuleBasedStateMachine):
         whole = {line for line, part in _newest(last) if part == ledger.WHOLE}
         found = {}
         for (line, part), record in last.items():
-            path = self.result(line) if part == ledger.WHOLE or not self.is_divided(line) else self.part(line, part)
+            path = self.made(line, part)
             counts = part != ledger.WHOLE or line in whole
             if counts and "error" not in record and path.exists() and path.stat().st_size == record["size"]:
                 found[path] = _seen(path)
@@ -375,6 +396,10 @@ class ServiceMachine(RuleBasedStateMachine):
         """As the nodes' tables have them."""
         tables = map(pl.read_parquet, self.output.glob("_batch/plan/shard-*.parquet"))
         return range(max(count for table in tables for count in table.filter(pl.col("line") == line)["parts"]))
+
+    def made(self, line: int, part: int) -> Path:
+        """Where a unit's result is."""
+        return self.part(line, part) if self.is_divided(line) and part != ledger.WHOLE else self.result(line)
 
     def part(self, line: int, part: int) -> Path:
         return self.output / f"_batch/parts/{line}-{part}"
