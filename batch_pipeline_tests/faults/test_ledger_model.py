@@ -116,7 +116,6 @@ class ServiceMachine(RuleBasedStateMachine):
         self.late_was_put = False
         self.fates: list[Fate] = []
         """What the next steps come to."""
-        self.has_failed = False
         self.summary: Summary | None = None
         self.summary_seen: tuple[int, int] | None = None
         self.looked_at: set[Path] = set()
@@ -164,9 +163,9 @@ class ServiceMachine(RuleBasedStateMachine):
         if self.deploy(variant, overwrite, threshold):
             nodes = [partial(self.infer, node) for node in order]
             for step in (self.plan, *nodes, partial(self.lose, lost), self.publish):
-                while not step() and goes_on and self.fates:
+                while not (is_done := step()) and goes_on:
                     pass
-                if self.has_failed and not goes_on:
+                if not is_done:
                     break
         if comes:
             self.late_was_put = True
@@ -287,9 +286,8 @@ class ServiceMachine(RuleBasedStateMachine):
         storage = MortalStorage(output, self.fates, self.look, allow_local=True)
         deployment.storage = storage
         finished = self.finished()
-        self.has_failed = True
         try:
-            found = what(deployment)
+            return what(deployment)
         except Died:
             assert storage.dead
             if not self.keeps_marks:
@@ -305,8 +303,6 @@ class ServiceMachine(RuleBasedStateMachine):
                 self.world.fates[storage.met.how] += 1
                 self.fates = [fate for fate in self.fates if fate is not storage.met]
             self.check(finished)
-        self.has_failed = False
-        return found
 
     def check(self, finished: dict[Path, tuple[int, int]]) -> None:
         """After a step: what was written down as finished before it was not made again."""
