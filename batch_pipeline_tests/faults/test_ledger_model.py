@@ -118,6 +118,8 @@ class ServiceMachine(RuleBasedStateMachine):
         """What the next steps come to."""
         self.summary: Summary | None = None
         self.summary_seen: tuple[int, int] | None = None
+        self.published: dict[Path, tuple[int, int]] = {}
+        """The results when a run had ended."""
         self.looked_at: set[Path] = set()
         """Records."""
         self.wrong: list[str] = []
@@ -223,6 +225,8 @@ class ServiceMachine(RuleBasedStateMachine):
             error_threshold=threshold,
         )
         made_of = self.made_of()
+        if overwrite and made_of != variant:
+            self.published = {}
         try:
             report = self.step(lambda deployment: service.ingest(parameters, deployment, self.owner))
         except ServiceChanged:
@@ -252,7 +256,9 @@ class ServiceMachine(RuleBasedStateMachine):
     def lose(self, which: int | None) -> bool:
         found = sorted([*self.output.glob("infer-result/*.txt"), *self.output.glob("_batch/parts/*-*")])
         if which is not None and found and not any(self.output.glob("*.manifest")):
-            found[which % len(found)].unlink()
+            path = found[which % len(found)]
+            path.unlink()
+            self.published.pop(path, None)
         return True
 
     def publish(self) -> bool:
@@ -277,6 +283,7 @@ class ServiceMachine(RuleBasedStateMachine):
         known = [self.world.reference(self.inputs, self.variant, one)[1] for one in late]
         assert _counts(self.summary) in map(_counts, known)
         assert self.left_over() == []
+        self.published = {path: _seen(path) for path in self.output.glob("infer-result/*")}
         return True
 
     def step(self, what: Callable[[Deployment], Any]) -> Any:
@@ -351,10 +358,10 @@ class ServiceMachine(RuleBasedStateMachine):
         return last
 
     def finished(self) -> dict[Path, tuple[int, int]]:
-        """What must not be made again: what the ledger has, and storage has as it was written."""
+        """What must not be made again: what was published, or the ledger has and storage has as it was written."""
         last = self.records()
         whole = {line for line, part in _newest(last) if part == ledger.WHOLE}
-        found = {}
+        found = dict(self.published)
         for (line, part), record in last.items():
             path = self.made(line, part)
             counts = part != ledger.WHOLE or line in whole
