@@ -364,7 +364,8 @@ class ServiceMachine(RuleBasedStateMachine):
         found = dict(self.published)
         for (line, part), record in last.items():
             path = self.made(line, part)
-            counts = part != ledger.WHOLE or line in whole
+            # A whole that somebody removed is put together of parts that are all made anew.
+            counts = line in whole if part == ledger.WHOLE else (line, ledger.WHOLE) not in last
             if counts and "error" not in record and path.exists() and path.stat().st_size == record["size"]:
                 found[path] = _seen(path)
         return found
