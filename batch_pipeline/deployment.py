@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,14 @@ class Deployment:
         from batch_pipeline.storage import Storage
 
         return Storage(allow_local=self.settings.allow_local_files, timeouts=self.timeouts)
+
+    def guarded(self, check: Callable[[], None]) -> Deployment:
+        """The same, but that nothing in storage is changed before `check`, which raises where it may not be."""
+        from batch_pipeline.storage.guarded import GuardedStorage
+
+        guarded = Deployment(self.settings, self.timeouts)
+        guarded.__dict__ |= {**self.__dict__, "storage": GuardedStorage(self.storage, check)}
+        return guarded
 
     @cached_property
     def registry(self) -> Registry:

@@ -140,12 +140,6 @@ def _own_objects(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
     yield layout.inputs
 
 
-def _own_manifests(layout: OutputLayout, record: ServiceRecord) -> Iterator[Location]:
-    for node in range(int(record.made_from["node_count"])):
-        yield layout.result_manifest(node)
-        yield layout.error_manifest(node)
-
-
 def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
     """The objects that have a result's name by the input list, of which 16 bytes a line are held."""
     import numpy as np
@@ -166,8 +160,10 @@ def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
 
 def empty(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> int:
     """Removes the service's own objects, and no others; its record last, so that a second try finds the rest."""
-    # Of one call to the store, no one says what goes first.
-    removed = storage.delete(_own_manifests(layout, record))
+    nodes = range(int(record.made_from["node_count"]))
+    # Of one call to the store, no one says what goes first: all result manifests are the sign of a finished service.
+    removed = storage.delete(layout.result_manifest(node) for node in nodes)
+    removed += storage.delete(layout.error_manifest(node) for node in nodes)
     removed += storage.delete(_own_objects(storage, layout))
     storage.drop_unfinished(layout.output)
     return removed + storage.delete([layout.service])

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def claim(
                 return
             continue
         lock, etag = found
-        if lock.owner == owner and 0 <= time.time() - lock.beat < BEAT_SECONDS:
+        if lock.owner == owner and 0 <= time.time() - lock.beat < min(BEAT_SECONDS, lock_seconds / 6):
             return  # as an earlier step of this run has left it
         if lock.owner.run_id != owner.run_id and not _may_take_over(
             storage, layout, owner, lock, etag, lock_seconds, is_gone
@@ -164,17 +164,29 @@ def release(storage: Storage, layout: OutputLayout, run_id: str) -> None:
 
 
 class Heartbeat:
-    """Keeps a lock alive while its `with` block runs, and notices when it was lost."""
+    """Keeps a lock alive while its `with` block runs, and notices when it was lost.
+
+    For the holder of a lock that was just claimed. A process that was stopped for long finds out before it goes on:
+    the holder trusts in the lock for a third of the time after which others take it over, and then asks.
+    """
 
     def __init__(
-        self, storage: Storage, layout: OutputLayout, owner: Owner, beat_seconds: float = BEAT_SECONDS
+        self, storage: Storage, layout: OutputLayout, owner: Owner, *, lock_seconds: float = LOCK_SECONDS
     ) -> None:
-        self._storage, self._layout, self._owner, self._beat_seconds = storage, layout, owner, beat_seconds
+        self._storage, self._layout, self._owner = storage, layout, owner
+        self._beat_seconds = min(BEAT_SECONDS, lock_seconds / 6)
+        self._trusted_seconds = lock_seconds / 3
+        self._renewed = _seconds()
+        self._asking = threading.Lock()
         self._ended = threading.Event()
         self.lost = False
 
     def check(self) -> None:
-        """Raises OwnershipLost where another run has taken the folder over."""
+        """Raises OwnershipLost where another run has taken the folder over, StorageFailed where nobody can say."""
+        if not self.lost and _seconds() - self._renewed >= self._trusted_seconds:
+            with self._asking:
+                if _seconds() - self._renewed >= self._trusted_seconds:
+                    self._renew()
         if self.lost:
             raise OwnershipLost(
                 f"{self._layout.output}: another run took this output folder over while run {self._owner.run_id} "
@@ -183,16 +195,27 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renews the lock once. A store that does not answer is tried again at the next beat."""
+        with suppress(StorageFailed):
+            self._renew()
+
+    def _renew(self) -> None:
+        began = _seconds()
+        found = self._own()
+        if found is not None and not _write(self._storage, self._layout, found[0].owner, if_match=found[1]):
+            # Another step of this run may have been quicker.
+            found = self._own()
+        if found is not None:
+            self._renewed = began
+        else:
+            self.lost = True
+
+    def _own(self) -> tuple[_Lock, str] | None:
+        """The lock, where it is this run's."""
         try:
             found = _read(self._storage, self._layout)
-            if found is None or found[0].owner.run_id != self._owner.run_id:
-                self.lost = True
-                return
-            _write(self._storage, self._layout, found[0].owner, if_match=found[1])
         except OutputRefused:
-            self.lost = True
-        except StorageFailed:
-            return
+            return None
+        return found if found is not None and found[0].owner.run_id == self._owner.run_id else None
 
     def _keep(self) -> None:
         while not self._ended.wait(self._beat_seconds):
@@ -229,6 +252,11 @@ def _write(storage: Storage, layout: OutputLayout, owner: Owner, *, if_match: st
     except (PreconditionFailed, ObjectNotFound):
         return False
     return True
+
+
+def _seconds() -> float:
+    """Of a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _refuse_if_foreign(layout: OutputLayout, owner: Owner, lock: _Lock) -> None:

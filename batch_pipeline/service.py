@@ -96,8 +96,8 @@ def ingest(
     storage, layout = deployment.storage, OutputLayout(parameters.output)
     claim_folder(storage, layout, owner, lock_seconds=deployment.settings.lock_seconds, is_gone=is_gone)
     try:
-        with Heartbeat(storage, layout, owner).running():
-            return _ingest(checked, deployment, owner)
+        with _beating(deployment, layout, owner) as (held, _):
+            return _ingest(checked, held, owner)
     except Refused:
         release_folder(storage, layout, owner.run_id)
         raise
@@ -156,7 +156,8 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
     _refuse_made_over(parameters, _own_record(deployment, parameters))
     if is_finished(storage, layout, parameters):
         return ()
-    with _owned(deployment, layout, owner):
+    with _owned(deployment, layout, owner) as (held, _):
+        storage = held.storage
         record, mapped = _own_record(deployment, parameters), map_columns(parameters, deployment)
         inputs = input_list(parameters, deployment)
         etag = storage.head(inputs.location).etag if inputs.is_manifest else None
@@ -221,19 +222,19 @@ def infer(
     where one has made something else of the folder since.
     """
     began = time.monotonic()
-    storage, layout = deployment.storage, OutputLayout(shard.output)
+    layout = OutputLayout(shard.output)
     variables = {
         name: EnvReference(**value) if isinstance(value, dict) else value for name, value in shard.environment.items()
     }
-    with _owned(deployment, layout, owner) as heartbeat, environment.applied(variables):
-        plan = _plan(deployment, layout)
+    with _owned(deployment, layout, owner) as (held, heartbeat), environment.applied(variables):
+        storage, plan = held.storage, _plan(held, layout)
         if plan.made_from != shard.made_from:
             raise output_folder.made_over(layout, output_folder.load_record(storage, layout))
         with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node) as ledger:
             progress, sample = run_share(
                 shard,
                 plan,
-                deployment,
+                held,
                 ledger,
                 on_progress,
                 threads=threads_of(deployment.node_specs[shard.spec], at_once),
@@ -259,8 +260,8 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
         release_folder(storage, layout, owner.run_id)
         return summary
     response = _response_schema(parameters, deployment)
-    with _owned(deployment, layout, owner) as heartbeat:
-        inputs = input_list(parameters, deployment)
+    with _owned(deployment, layout, owner) as (held, heartbeat):
+        inputs = input_list(parameters, held)
         summary = publishing.publish(inputs, layout, parameters, heartbeat.check, response=response)
     release_folder(storage, layout, owner.run_id)
     return summary
@@ -282,7 +283,7 @@ def release(output: Location, deployment: Deployment, run_id: str) -> None:
 @contextmanager
 def owned(output: Location, deployment: Deployment, owner: Owner) -> Iterator[Heartbeat]:
     """Keeps a run's lock alive for as long as the block runs, between the steps too. Claims nothing."""
-    with Heartbeat(deployment.storage, OutputLayout(output), owner).running() as heartbeat:
+    with _beating(deployment, OutputLayout(output), owner) as (_, heartbeat):
         yield heartbeat
 
 
@@ -337,12 +338,19 @@ def _refuse_made_over(
 
 
 @contextmanager
-def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterator[Heartbeat]:
+def _owned(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterator[tuple[Deployment, Heartbeat]]:
     """Holds the lock for one step: claims it where nobody holds it, as when a later run re-executes only this step."""
-    storage = deployment.storage
-    claim_folder(storage, layout, owner, lock_seconds=deployment.settings.lock_seconds)
-    with Heartbeat(storage, layout, owner).running() as heartbeat:
-        yield heartbeat
+    claim_folder(deployment.storage, layout, owner, lock_seconds=deployment.settings.lock_seconds)
+    with _beating(deployment, layout, owner) as held:
+        yield held
+
+
+@contextmanager
+def _beating(deployment: Deployment, layout: OutputLayout, owner: Owner) -> Iterator[tuple[Deployment, Heartbeat]]:
+    """Keeps a lock alive that `owner` has, and gives a deployment whose storage changes nothing once it is lost."""
+    heartbeat = Heartbeat(deployment.storage, layout, owner, lock_seconds=deployment.settings.lock_seconds)
+    with heartbeat.running():
+        yield deployment.guarded(heartbeat.check), heartbeat
 
 
 def _input_report(found: Survey, record: ServiceRecord, *, finished: bool) -> InputReport:

@@ -1,0 +1,154 @@
+"""What a try that ended in the middle leaves, and how the next one goes on from there."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from batch_pipeline import service
+from batch_pipeline.deployment import Deployment
+from batch_pipeline.errors import AccountingFailed
+from batch_pipeline.layout import OutputLayout
+from batch_pipeline.ledger import WHOLE, LedgerWriter, append_composed, recorded
+from batch_pipeline.locations import Location
+from batch_pipeline.node.job import UnitError, UnitResult
+from batch_pipeline.ownership import Owner
+from batch_pipeline.storage import Storage
+from batch_pipeline_tests.faults import outputs
+from batch_pipeline_tests.faults.mortal import Died, Fate, MortalStorage
+from batch_pipeline_tests.places import ROW, Place
+
+OWNER = Owner("run", "flowers")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.at(tmp_path)
+
+
+def planned(place: Place, **changes: object) -> tuple[service.ServiceParameters, tuple[service.Shard, ...]]:
+    parameters = place.parameters(**changes)
+    service.ingest(parameters, place.deployment, OWNER)
+    return parameters, service.plan(parameters, place.deployment, OWNER)
+
+
+def test_records_of_later_tries_come_later_whatever_their_names_are(tmp_path, storage):
+    """Within one attempt too: of its tries only the turn says which was last, the rest of a name is random."""
+    layout = OutputLayout(Location("", f"{tmp_path}/out/"[1:], "file"))
+    for size in range(1, 9):
+        with LedgerWriter(storage, layout, attempt=1, node=0) as writer:
+            assert writer.is_continued == (size > 1)
+            writer.record(UnitResult(1, "00" * 32, 0, "etag", size))
+            writer.record(UnitError(2, "00" * 32, 0, "x", "") if size % 2 else UnitResult(2, "00" * 32, 0, "", size))
+        with LedgerWriter(storage, layout, attempt=1, node=1) as another:
+            another.record(UnitResult(3, "00" * 32, 0, "etag", size))
+        append_composed(storage, layout, [UnitResult(1, "00" * 32, WHOLE, "etag", 10 * size)], attempt=1)
+    rows = [row for frame in recorded(storage, layout) for row in frame.iter_rows(named=True)]
+    assert [row["result_size"] for row in rows if row["line"] == 1] == [n for s in range(1, 9) for n in (s, 10 * s)]
+    assert [row["result_size"] for row in rows if row["line"] == 2] == [None, 2, None, 4, None, 6, None, 8]
+    assert [row["result_size"] for row in rows if row["line"] == 3] == list(range(1, 9))
+
+
+def test_a_step_that_is_tried_again_in_the_first_attempt_does_only_what_is_left(place):
+    for name in "abc":
+        place.put(f"{name}.csv")
+    parameters, (shard,) = planned(place)
+    service.infer(shard, place.deployment, OWNER)
+    (place.output / "infer-result/b.csv_result.txt").unlink()
+    seen = {path: path.stat().st_mtime_ns for path in (place.output / "infer-result").iterdir()}
+    report = service.infer(shard, place.deployment, OWNER)
+    assert (report.progress.done, report.progress.bytes_read) == (3, len(ROW) + 1)
+    assert {path: path.stat().st_mtime_ns for path in seen} == seen
+    assert service.publish(parameters, place.deployment, OWNER).succeeded == 3
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_part_that_is_lost_or_replaced_is_named_by_its_input_and_made_anew(place, lost):
+    place.put("a.csv")
+    place.put("big.csv", 300 * f"{ROW}\n")
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    part = place.output / "_batch/parts/2-1"
+    kept = part.read_bytes()
+    part.unlink() if lost else part.write_bytes(kept[:-1])
+    with pytest.raises(AccountingFailed, match="parts of the result of input line 2 are not in") as error:
+        service.publish(parameters, place.deployment, OWNER)
+    assert (error.value.missing, error.value.first) == (1, ({"line": 2, "source": f"file://{place.root}/in/big.csv"},))
+    assert list(place.files()) == ["infer-result/a.csv_result.txt"]
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    assert part.read_bytes() == kept
+    assert service.publish(parameters, place.deployment, OWNER).rows == 301
+
+
+def mortal(place: Place, fate: Fate) -> Place:
+    """The same, in a process that will come to its fate."""
+    deployment = Deployment(place.deployment.settings)
+    deployment.storage = MortalStorage(place.parameters().output, (fate,), allow_local=True)
+    return Place(place.root, deployment)
+
+
+def test_who_dies_before_the_summary_has_removed_the_parts_or_the_next_one_does(place):
+    place.put("big.csv", 300 * f"{ROW}\n")
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    for fate in (Fate("parts/", 0, "dies before"), Fate("summary", 0, "dies before")):
+        with pytest.raises(Died):
+            service.publish(parameters, mortal(place, fate).deployment, OWNER)
+        assert not (place.output / "_batch/summary.json").exists()
+    assert not list((place.output / "_batch/parts").iterdir())
+    assert service.publish(parameters, place.deployment, OWNER).rows == 300
+    assert (place.output / "_batch/summary.json").exists()
+
+
+@pytest.mark.parametrize("how", ["dies before", "dies halfway", "dies after"])
+def test_a_service_that_starts_over_takes_the_manifests_away_first(place, how):
+    """All result manifests are the sign of a finished service: whatever is gone, they were gone before."""
+    place.put("a.csv")
+    place.put("notes.txt", "no rows")
+    place.run(error_threshold=1)
+    before = place.files().keys()
+    signs = {name for name in before if name.startswith("infer-result-")}
+    for nth in range(12):
+        changes = {"error_threshold": 1, "join_input": True, "if_changed": "overwrite"}
+        with pytest.raises(Died):
+            mortal(place, Fate("", nth, how)).run(f"over-{nth}", **changes)
+        there = place.files().keys()
+        (place.output / "_batch/lock.json").unlink(missing_ok=True)
+        if not signs <= there:
+            return
+        assert there == before
+    pytest.fail("nothing was removed")
+
+
+def _hold(bucket: str, key: str, told: object) -> None:
+    writer = Storage().open_writer(Location(bucket, key))
+    writer.write(b"x" * (12 << 20))
+    told.send(None)  # type: ignore[attr-defined]
+    told.recv()  # type: ignore[attr-defined]
+
+
+def test_the_uploads_of_a_writer_that_was_killed_are_removed_at_the_end(tmp_path, rgw_bucket):
+    place = Place.at(tmp_path)
+    place.put("a.csv")
+    output = f"s3://{rgw_bucket}/out/"
+    processes = multiprocessing.get_context("spawn")
+    for key in ("out/infer-result/a.csv_result.txt", "elsewhere/b.txt"):
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=_hold, args=(rgw_bucket, key, theirs))
+        process.start()
+        ours.recv()
+        process.kill()
+        process.join()
+    storage = place.deployment.storage
+    here = Location(rgw_bucket, "out/")
+    assert sorted(outputs.left_over(storage, here)) == ["elsewhere/b.txt", "out/infer-result/a.csv_result.txt"]
+    assert place.run(output_path=output).state == "finished"
+    assert outputs.left_over(storage, here) == ["elsewhere/b.txt"], "another's is none of ours"
+    manifest = storage.read(Location(rgw_bucket, "out/infer-result-0.manifest"))
+    assert json.loads(manifest)["inference-loc"] == f"{output}infer-result/a.csv_result.txt"
