@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from batch_pipeline.locations import Location
-from batch_pipeline.storage.objects import ObjectInfo, Stream, Writer
+from batch_pipeline.storage.objects import ObjectInfo, Refusals, Stream, Writer
 from batch_pipeline.storage.storage import Backend, Storage
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class _Guarded:
     def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
         return self._inner.open(location, start, end, if_match)
 
-    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
-        return self._inner.list(folder, start_after)
+    def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]:
+        return self._inner.list(folder, start_after, refused)
 
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
         self._check()

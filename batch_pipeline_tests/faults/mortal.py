@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from batch_pipeline.errors import StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage, Stream, Writer
+from batch_pipeline.storage.objects import Refusals
 from batch_pipeline.storage.storage import Backend
 
 How = Literal["dies before", "dies halfway", "dies after", "fails before", "fails after"]
@@ -110,8 +111,8 @@ class _Mortal:
     def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
         return self._storage.do(location, lambda: self._inner.open(location, start, end, if_match), changes=False)
 
-    def list(self, folder: Location, start_after: str | None) -> Iterator[ObjectInfo]:
-        return self._storage.do(folder, lambda: self._inner.list(folder, start_after), changes=False)
+    def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]:
+        return self._storage.do(folder, lambda: self._inner.list(folder, start_after, refused), changes=False)
 
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
         return self._storage.do(
