@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -41,12 +43,26 @@ def deploy(
     warn(body.warnings)
     parameters = body.parse(Settings.from_environment())
 
-    from batch_pipeline.orchestration.launching import launch
+    with ExitStack() as stack:
+        if wait and parameters.node_count > 1:
+            stack.enter_context(_node_processes())
+        from batch_pipeline.orchestration.launching import launch
 
-    with live_progress() as on_progress:
+        on_progress = stack.enter_context(live_progress())
         launched = launch(parameters, wait=wait, overwrite=overwrite, on_progress=on_progress)
     report(launched, as_json=as_json)
     return exit_status(launched)
+
+
+@contextmanager
+def _node_processes() -> Iterator[None]:
+    """The process that nodes are forked from: it imports what they need while this one imports Dagster."""
+    from batch_pipeline.orchestration.fork_server import current_fork_server
+    from batch_pipeline.orchestration.home import use_dagster_home
+
+    use_dagster_home()
+    with current_fork_server(start=True):
+        yield
 
 
 def report(launched: Launched, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused
 from batch_pipeline.orchestration.effective_parameters import effective_config, first_op_config
-from batch_pipeline.orchestration.fork_server import current_fork_server
+from batch_pipeline.orchestration.fork_server import PRELOAD, current_fork_server
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
 from batch_pipeline.orchestration.names import PARTITION
@@ -25,9 +25,6 @@ from batch_pipeline.orchestration.open_databases import databases_open
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
 from batch_pipeline.settings import Settings
-
-PRELOAD = "batch_pipeline.orchestration.preload"
-"""The one module that the forkserver imports before it forks a step."""
 
 
 class LocalExecutor(Executor):
@@ -54,22 +51,22 @@ class LocalExecutor(Executor):
             end_dead_runs(instance)
             instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
             stack.enter_context(_without_main())
-            stack.enter_context(current_fork_server())
+            several = _node_count(plan_context) > 1
+            stack.enter_context(current_fork_server(start=several))
             stack.enter_context(_stopping(instance, plan_context.run_id))
-            for event in self._inner(plan_context).execute(plan_context, execution_plan):
+            inner = self._several_nodes() if several else StandAloneExecutor(retries=self.retries)
+            for event in inner.execute(plan_context, execution_plan):
                 yield event
                 if event.is_step_success and event.node_name == "ingest_manifest":
                     # Only now is the folder ours; from here on this process keeps the lock, whatever the steps do.
                     stack.enter_context(holding(instance, plan_context.dagster_run))
 
-    def _inner(self, plan_context: PlanOrchestrationContext) -> Executor:
-        if _node_count(plan_context) == 1:
-            return StandAloneExecutor(retries=self.retries)
+    def _several_nodes(self) -> Executor:
         return NodeProcessesExecutor(
             retries=self.retries,
             max_concurrent=self._max_concurrent,
             start_method="forkserver",
-            explicit_forkserver_preload=[PRELOAD],
+            explicit_forkserver_preload=PRELOAD,
         )
 
 

@@ -13,9 +13,15 @@ _users = 0
 _environment: dict[str, str] = {}
 
 
+PRELOAD = ("dagster._core.executor.multiprocess", "batch_pipeline.orchestration.preload")
+"""What the fork server imports before it forks a step. Dagster puts its own executor first by itself."""
+
+
 @contextmanager
-def current_fork_server() -> Iterator[None]:
+def current_fork_server(*, start: bool) -> Iterator[None]:
     """While this runs, step processes are forked with the environment as it is now.
+
+    With `start` the fork server begins to import what steps need at once, beside whatever comes before the first step.
 
     Python keeps one fork server a process, for good; where the environment has changed since (a notebook that set
     its credentials, a second deployment), the old one is ended, unless another run still uses it.
@@ -25,6 +31,9 @@ def current_fork_server() -> Iterator[None]:
         if _users == 0 and _environment != dict(os.environ):
             forkserver._forkserver._stop()  # type: ignore[attr-defined]
             _environment = dict(os.environ)
+        if start:
+            forkserver.set_forkserver_preload(list(PRELOAD))
+            forkserver.ensure_running()
         _users += 1
     try:
         yield

@@ -1,6 +1,8 @@
-"""Imported once by the forkserver: all that a step imports before its work. It only imports; no thread may start.
+"""Imported once by the forkserver: all that a step imports before its work. It only imports.
 
-The storages are named here because an instance loads them by name, in every step anew.
+No thread may start but those that their libraries end before a fork and start again after it, as NumPy's and Arrow's
+do. Polars and ONNX Runtime do not. The storages are named here because an instance loads them by name, in every step
+anew.
 """
 
 import gc
@@ -22,9 +24,19 @@ MODULES = (
     "sqlalchemy.dialects.sqlite",
     "boto3.session",
     "botocore.session",
+    "jsonschema",
+    "numpy",
+    "obstore.store",
+    "pyarrow.parquet",
+    "upath",
     "batch_pipeline.definitions",
+    "batch_pipeline.models.registry",
+    "batch_pipeline.node.apart",
     "batch_pipeline.orchestration.coordinator",
+    "batch_pipeline.review.report",
     "batch_pipeline.service",
+    "batch_pipeline.share_links",
+    "batch_pipeline.storage.buckets",
 )
 
 gc.disable()

@@ -7,7 +7,8 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 
 from batch_pipeline.errors import InvalidSettings
-from batch_pipeline.orchestration.instance import dagster_home, open_instance
+from batch_pipeline.orchestration.home import dagster_home
+from batch_pipeline.orchestration.instance import open_instance
 from batch_pipeline.orchestration.launcher import ServiceRunLauncher
 from batch_pipeline.orchestration.names import TAG_SERVICE
 
