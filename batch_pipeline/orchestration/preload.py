@@ -1,4 +1,4 @@
-"""Imported once by the forkserver: all that a step imports before its work. It only imports.
+"""Imported once by the forkserver: all that a step imports and reads before its work.
 
 No thread may start but those that their libraries end before a fork and start again after it, as NumPy's and Arrow's
 do. Polars and ONNX Runtime do not. The storages are named here because an instance loads them by name, in every step
@@ -7,6 +7,8 @@ anew.
 
 import gc
 from importlib import import_module
+
+from batch_pipeline.storage.connection import read_descriptions
 
 MODULES = (
     "dagster._core.execution.plan.execute_step",
@@ -42,6 +44,7 @@ MODULES = (
 gc.disable()
 for module in MODULES:
     import_module(module)
+read_descriptions()
 # What was imported is no garbage: no step looks there for some, which would also give it a copy of each page.
 gc.freeze()
 gc.enable()

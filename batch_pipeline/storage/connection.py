@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from batch_pipeline.storage.timeouts import USUAL, Timeouts
 if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.config import Config
+    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Credential, S3Store
 
@@ -49,6 +50,7 @@ class Connection:
         with self._lock, boto_errors("the object store"):
             core = get_session()
             core.register_component("response_parser_factory", ListingParsers(_time))
+            core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
             return boto3.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
 
     @cached_property
@@ -158,6 +160,24 @@ class Connection:
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + _CREDENTIALS_LIVE,
         }
+
+
+def read_descriptions() -> None:
+    """Reads botocore's descriptions of S3 ahead of the first client, for the processes that are forked from this one."""
+    found = _descriptions(None)
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        found.load_data_with_path(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        found.load_service_model("s3", kind, api_version=None)
+
+
+@cache
+def _descriptions(path: str | None) -> Loader:
+    """botocore's descriptions of services, read once a process where it would once a session."""
+    from botocore.loaders import create_loader
+
+    loader: Loader = create_loader(path)
+    return loader
 
 
 def _host(endpoint: str) -> str:
