@@ -163,7 +163,7 @@ class Connection:
 
 
 def read_descriptions() -> None:
-    """Reads botocore's descriptions of S3 ahead of the first client, for the processes that are forked from this one."""
+    """Reads botocore's descriptions of S3 ahead of the first client: forked processes have them then."""
     found = _descriptions(None)
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         found.load_data_with_path(name)
