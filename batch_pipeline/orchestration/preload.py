@@ -1,8 +1,8 @@
-"""Imported once by the forkserver: all that a step imports and reads before its work.
+"""Imported once by the forkserver: all that a step imports and reads before its work. Nothing is computed here.
 
-No thread may start but those that their libraries end before a fork and start again after it, as NumPy's and Arrow's
-do. Polars and ONNX Runtime do not. The storages are named here because an instance loads them by name, in every step
-anew.
+A few threads start all the same, of NumPy's, Arrow's and Polars' allocators and idle pools, which a fork does not harm;
+once they had computed something, it would. ONNX Runtime's threads are left to the nodes. The storages are named here
+because an instance loads them by name, in every step anew.
 """
 
 import gc
@@ -29,6 +29,7 @@ MODULES = (
     "jsonschema",
     "numpy",
     "obstore.store",
+    "polars",
     "pyarrow.parquet",
     "upath",
     "batch_pipeline.definitions",

@@ -179,9 +179,32 @@ def test_loading_the_definitions_imports_nothing_heavy():
     assert in_a_process(code).strip() == "[]"
 
 
-def test_preloading_starts_no_thread():
-    code = "import os, batch_pipeline.orchestration.preload; print(len(os.listdir('/proc/self/task')))"
-    assert in_a_process(code).strip() == "1"
+def test_what_is_preloaded_works_in_forked_processes():
+    assert in_a_process(FORKS).split() == ["0"] * 8
+
+
+FORKS = """
+import os
+import batch_pipeline.orchestration.preload
+
+def work():
+    import io, numpy, polars
+    frame = polars.DataFrame({"key": [number % 7 for number in range(20_000)], "value": range(20_000)})
+    sums = frame.lazy().group_by("key").agg(polars.col("value").sum())
+    assert sums.collect()["value"].sum() == sums.collect(engine="streaming")["value"].sum() == sum(range(20_000))
+    file = io.BytesIO()
+    frame.write_parquet(file)
+    file.seek(0)
+    assert polars.read_parquet(file).equals(frame)
+    return numpy.ones((300, 300)) @ numpy.ones((300, 300))
+
+for _ in range(8):
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
 
 
 def _handle(name: str) -> dg.NodeHandle:
