@@ -49,7 +49,7 @@ def _plot(distribution: Distribution) -> Metadata:
     encoded = base64.b64encode(image).decode()
     if len(encoded) > LARGEST_PLOT:
         return {}
-    return {"predictions": dg.MetadataValue.md(f"![Distribution of the answers](data:image/png;base64,{encoded})")}
+    return {"predictions": dg.MetadataValue.md(f"![Distribution of the answers](data:image/svg+xml;base64,{encoded})")}
 
 
 def _costs(costs: tuple[SpecCost, ...]) -> Metadata:

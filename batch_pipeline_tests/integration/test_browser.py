@@ -99,7 +99,7 @@ def test_a_service_from_the_launchpad_to_its_answers(page: Page) -> None:
     expect(page.get_by_text("rows_per_second")).to_be_visible()
     _keep(page, "results")
     page.get_by_text("Show Markdown").first.click()
-    expect(page.locator("img[src^='data:image/png']").first).to_be_visible()
+    expect(page.locator("img[src^='data:image/svg']").first).to_be_visible()
     _keep(page, "predictions")
 
     page.goto("/assets/inference_results?view=checks")

@@ -18,7 +18,7 @@ from batch_pipeline.review.report import Review
 from batch_pipeline.review.work import NodeWork, SpecCost
 from batch_pipeline_tests.places import Place
 
-PNG = b"\x89PNG\r\n"
+SVG = b"<svg "
 ASSETS = ("input_manifest", "inference_results", "output_manifest")
 SAME = ("inputs", "succeeded", "failed", "rows", "failed_rows", "seconds", "nodes")
 """The numbers that more than one asset has."""
@@ -127,8 +127,8 @@ def test_the_plot_is_an_image_and_the_numbers_are_there_too(metadata):
     results = metadata["inference_results"]
     text = results["predictions"].value
     assert len(text) < LARGEST_PLOT + 100
-    image = text.removeprefix("![Distribution of the answers](data:image/png;base64,").removesuffix(")")
-    assert base64.b64decode(image, validate=True).startswith(PNG)
+    image = text.removeprefix("![Distribution of the answers](data:image/svg+xml;base64,").removesuffix(")")
+    assert base64.b64decode(image, validate=True).startswith(SVG)
     assert results["distribution"].value["answers"] == 4
 
 
