@@ -100,7 +100,7 @@ def python_calls(bench: Workbench) -> list[Count]:
     bench.push(name, models.write_mlp)
     few, block, many = (_calls(bench, name, rows) for rows in (1_000, 8_000, 100_000))
     return [
-        Count(work, "Python calls per row, within a block of 2 MiB", max(0, block - few) / 7_000, 0.015),
+        Count(work, "Python calls per row, within a block of 4 MiB", max(0, block - few) / 7_000, 0.015),
         Count(work, "Python calls per row, from block to block", (many - block) / 92_000, 0.13),
     ]
 

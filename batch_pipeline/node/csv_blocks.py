@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from batch_pipeline.errors import InputFailed
 from batch_pipeline.node import csv_regular
 
-BLOCK_BYTES = 2 * 1024 * 1024
+BLOCK_BYTES = 4 * 1024 * 1024
 """About so many bytes are parsed and inferred at a time."""
 
 LONGEST_ROW = 64 * 1024 * 1024

@@ -21,7 +21,7 @@ from batch_pipeline.node.sample import Sample
 if TYPE_CHECKING:
     from batch_pipeline.parameters import CsvOptions
 
-AHEAD = 3
+AHEAD = 2
 """Blocks of one CSV that are being parsed or inferred while an earlier one is written."""
 
 
