@@ -79,6 +79,27 @@ def test_float64_reads_back_exactly_and_json_lacks_nan(values: list[float]) -> N
     assert one([dict(enumerate(values))], "map") == [{str(key): value for key, value in enumerate(expected)}]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.text(max_size=3).map(lambda key: key.encode(errors="replace").decode()), min_size=1, max_size=4, unique=True
+    )
+    | st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4, unique=True),
+    st.lists(st.lists(st.floats(), min_size=4, max_size=4), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_maps_of_the_same_keys_are_those_that_they_are_one_by_one(
+    keys: list[Any], values: list[Any], mixed: bool
+) -> None:
+    maps = [dict(zip(keys, row, strict=False)) for row in values]
+    if mixed:
+        maps.append(dict(reversed(maps[0].items())))
+    alone = [text for row in maps for text in leaf_texts.listed(leaf_texts.texts_of([row], None))]
+    assert leaf_texts.listed(leaf_texts.texts_of(maps, None)) == alone
+    finite = [{str(key): number if math.isfinite(number) else None for key, number in row.items()} for row in maps]
+    assert one(maps, "map") == finite
+
+
 def test_float16_is_exact() -> None:
     first, second, third = one(np.array([0.1, 65504, np.inf], np.float16))
     assert (np.float16(first), second, third) == (np.float16(0.1), 65504, None)
