@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cache, cached_property
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,8 @@ def split_row(row: str) -> list[str]:
     """
     if not row:
         return []
+    if '"' not in row:
+        return row.split(",")
     fields: list[str] = []
     position = -1
     while position < len(row):
@@ -243,6 +245,7 @@ def too_short(column: Column, fields: int) -> RowError:
     return column.error("too_few_fields", f"the row has {there}")
 
 
+@cache
 def integer_limits(element: str) -> tuple[int, int]:
     """The least and the greatest integer between which every one is itself in the type."""
     import numpy as np

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _FEW = 64
 _SHARE = 8
 """Up to so many rows, or one in so many, are read exactly; where more are doubtful, this is not the quick way."""
+_RARE = 100
+"""What one row in so many has at most is quicker looked at in those rows alone."""
 _TRUE, _FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
 
 
@@ -155,8 +157,9 @@ def _floats(block: Array, columns: Sequence[Column], doubtful: _Doubtful) -> Arr
 
 def _texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
     """A missing text is an empty one where the row has the field, which its width tells."""
-    if series.null_count():
-        doubtful.mark(doubtful.regular.widths <= column.index)
+    if nulls := series.null_count():
+        is_rare = nulls * _RARE <= len(series)
+        doubtful.mark(series.is_null().to_numpy() if is_rare else doubtful.regular.widths <= column.index)
         series = series.fill_null("")
     return series.to_numpy()
 
@@ -164,17 +167,33 @@ def _texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
 def _parsed_texts(series: pl.Series, column: Column, doubtful: _Doubtful) -> Array:
     """Booleans, and numbers that stay texts; what is not written in the usual way is read exactly."""
     texts = series.fill_null("")
-    if column.type == "boolean":
-        right = texts.is_in([*_TRUE, *_FALSE])
-    else:
-        pattern = INTEGER if column.type == "integer" else NUMBER
-        right = texts.str.contains(f"^(?:{pattern.pattern})$".replace(r"\d", "[0-9]"))  # polars' \d is of any script
-        right &= texts.str.len_bytes() <= DIGITS
+    truths, right = _truths(texts) if column.type == "boolean" else (None, _written_as(column, texts))
     if not right.all():
-        doubtful.mark(~right.to_numpy())
-    if column.element == "string":
+        doubtful.mark(~right)
+    if truths is None or column.element == "string":
         return texts.to_numpy()
-    return texts.is_in(_TRUE).to_numpy().astype(dtype_of(column.element))
+    return truths.astype(dtype_of(column.element))
+
+
+def _written_as(column: Column, texts: pl.Series) -> Array:
+    """Which are written as the numbers that they stay texts of."""
+    pattern = INTEGER if column.type == "integer" else NUMBER
+    right = texts.str.contains(f"^(?:{pattern.pattern})$".replace(r"\d", "[0-9]"))  # polars' \d is of any script
+    return (right & (texts.str.len_bytes() <= DIGITS)).to_numpy()
+
+
+def _truths(texts: pl.Series) -> tuple[Array, Array]:
+    """(which are true, which are true or false). Most are written as JSON has them."""
+    import numpy as np
+
+    true = (texts == "true").to_numpy()
+    right = true | (texts == "false").to_numpy()
+    others = np.flatnonzero(~right)
+    if len(others):
+        rest = texts.gather(others)
+        true, right = true.copy(), right.copy()
+        true[others], right[others] = rest.is_in(_TRUE).to_numpy(), rest.is_in([*_TRUE, *_FALSE]).to_numpy()
+    return true, right
 
 
 def _exactly(
