@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks import agreement, data, models
 from benchmarks.main import alone
 from benchmarks.outcome import Outcome, compared
@@ -25,7 +27,9 @@ def run(bench: Workbench) -> list[Outcome]:
         one=bench.put("row/", [("0.csv", data.csv(1))]),
         agree=agree,
     )
-    return [compared("two nodes on one machine", "rows/s against one node", 0.95, pairs, rows, "rows")]
+    # The fork server's children are not waited for by the command: their time is told to nobody.
+    told = [(replace(two, cpu=None), one) for two, one in pairs]
+    return [compared("two nodes on one machine", "rows/s against one node", 0.95, told, rows, "rows")]
 
 
 if __name__ == "__main__":
