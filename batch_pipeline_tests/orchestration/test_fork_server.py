@@ -20,9 +20,9 @@ pytestmark = pytest.mark.executor
 
 def infer(shard: Shard, settings: Settings, owner: Owner, answer: Connection) -> None:
     service.infer(shard, Deployment(settings), owner, at_once=10**6)
-    import polars
+    import polars as pl
 
-    answer.send(polars.thread_pool_size())
+    answer.send(pl.thread_pool_size())
 
 
 def test_a_forked_node_reads_on_no_more_threads_than_it_computes_on(place: Place, monkeypatch: pytest.MonkeyPatch):
