@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -127,10 +128,16 @@ def _planned_inputs(plan: Plan, deployment: Deployment) -> InputList:
 
 
 def _bound_readers(threads: int) -> None:
-    """Lets polars have no more threads either. It asks only once, when it is loaded, as a node of its own process has
-    not done by now."""
+    """Lets polars have no more threads either. It makes them once, when it first computes, which a node of its own
+    process has not done by now; one that was forked may have it loaded, though.
+    """
     if "polars" not in sys.modules:
         os.environ.setdefault("POLARS_MAX_THREADS", str(threads))
+    elif multiprocessing.parent_process() is not None:
+        import polars as pl
+
+        os.environ.setdefault("POLARS_MAX_THREADS", str(threads))
+        pl.Config.load("{}")  # has it read its variables again
 
 
 def threads_of(spec: NodeSpec, at_once: int = 1) -> int:

@@ -92,7 +92,10 @@ class _Places:
 
     def _place(self, digest: bytes) -> int | None:
         """Where the rows that have it begin."""
-        start = int.from_bytes(digest[:8], "little")
+        import numpy as np
+
+        # Of numpy's own type: beside a Python integer it would make floats of them all, which are not exact either.
+        start = np.uint64(int.from_bytes(digest[:8], "little"))
         place = int(self._starts.searchsorted(start))
         while place < len(self._starts) and self._starts[place] == start:
             row = int(self._order[place])

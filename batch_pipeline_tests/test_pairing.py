@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -44,6 +47,15 @@ def test_what_was_added_to_a_folder_is_passed_over_and_what_was_removed_does_not
     found = [(item.name, row["line"]) for item, (row,) in paired(tables, inputs)]
     lines = {number: line for line, number in enumerate(sorted(before), start=1)}
     assert found == [(f"{number:02}", lines[number]) for number in sorted(before - (removed - added))]
+
+
+@pytest.mark.parametrize("start", [0, 2**60, 2**63, 2**64 - 3])
+def test_digests_that_begin_nearly_alike_are_told_apart(start):
+    digests = [(start + number).to_bytes(8, "little") + bytes(24) for number in range(3)]
+    table = pl.DataFrame({"line": [1, 2, 3], "digest": digests}, {"line": pl.UInt64, "digest": pl.Binary})
+    # A folder from which the first of them was removed; no names have such digests.
+    folder: Any = SimpleNamespace(is_manifest=False, read=lambda: [SimpleNamespace(digest=one) for one in digests[1:]])
+    assert [row["line"] for _, (row,) in paired([table], folder)] == [2, 3]
 
 
 def test_the_parts_of_a_divided_input_come_together(tmp_path):

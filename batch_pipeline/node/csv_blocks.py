@@ -11,6 +11,9 @@ from batch_pipeline.node import csv_regular
 BLOCK_BYTES = 4 * 1024 * 1024
 """About so many bytes are parsed and inferred at a time."""
 
+MOST_ROWS = 64 * 1024
+"""About so many rows at most, however short: one that is bad, or has a long answer, holds much more than its bytes."""
+
 LONGEST_ROW = 64 * 1024 * 1024
 """A longer row is no CSV (a file without line ends, a quote never closed), and would have to be held whole."""
 
@@ -63,7 +66,7 @@ def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Blocks of whole rows, none empty, that joined are the bytes of `chunks`.
+    """Blocks of whole rows, few of them and none empty, that joined are the bytes of `chunks`.
 
     Raises InputFailed (`row_too_long`) where one row is longer than LONGEST_ROW.
     """
@@ -71,11 +74,13 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
     pending: list[bytes] = []
     held = 0
     for chunk in chunks:
-        for offset in range(0, len(chunk), block_bytes):
-            piece = chunk[offset : offset + block_bytes]
+        offset = 0
+        while offset < len(chunk):
+            # Rows with quotes are looked at from their beginning again: what is added is no less than what is held.
+            piece = _piece(chunk, offset, block_bytes, held if multiline else 0)
+            offset += len(piece)
             if multiline:
-                piece = b"".join([*pending, piece])
-                pending = []
+                piece, pending = b"".join([*pending, piece]), []
             cut = last_end(piece)
             if cut:
                 yield b"".join([*pending, piece[:cut]])
@@ -86,6 +91,14 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
                 raise InputFailed("row_too_long", f"a row is longer than {LONGEST_ROW // 2**20} MiB")
     if held:
         yield b"".join(pending)
+
+
+def _piece(chunk: bytes, offset: int, most: int, least: int) -> bytes:
+    """The chunk from `offset` on: `most` bytes, or MOST_ROWS line ends where these are fewer, but not under `least`."""
+    piece = chunk[offset : offset + most]
+    if len(piece) <= MOST_ROWS:
+        return piece
+    return piece[: max(least, csv_regular.end_of_lines(piece, MOST_ROWS))]
 
 
 def rows(block: bytes, *, multiline: bool) -> list[bytes]:

@@ -120,6 +120,13 @@ def last_row_end(block: bytes) -> int | None:
     return end if end and regular(block[:end], multiline=True) is not None else None
 
 
+def end_of_lines(block: bytes, count: int) -> int:
+    """Where the first `count` lines of a block end."""
+    if _line_ends(block) <= count:
+        return len(block)
+    return int(_places(_bytes(block), _LF)[count - 1]) + 1
+
+
 def _of_whole_rows(block: bytes) -> Regular | None:
     """A block whose quoted fields may hold line ends: nothing can be told of one row before all are right."""
     data = _bytes(block)
@@ -221,10 +228,13 @@ def _outside(data: Array, quotes: Array) -> Array:
 
 
 def _row_count(block: bytes) -> int:
+    return _line_ends(block) + (not block.endswith(b"\n"))
+
+
+def _line_ends(block: bytes) -> int:
     import numpy as np
 
-    line_ends = int(np.count_nonzero(_bytes(block) == _LF))  # several times quicker than bytes.count
-    return line_ends + (not block.endswith(b"\n"))
+    return int(np.count_nonzero(_bytes(block) == _LF))  # several times quicker than bytes.count
 
 
 def _end_of_line(block: bytes) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import InputFailed
@@ -20,16 +21,25 @@ def chunked(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@settings(deadline=None)
-@given(CONTENT, st.integers(1, 7), st.integers(1, 9))
-def test_blocks_are_the_bytes_cut_at_line_ends(data: bytes, chunk: int, block: int) -> None:
+@pytest.fixture(autouse=True, params=[2, 2**16], ids=["few-rows", "many-rows"])
+def most_rows(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Every test, with blocks that may have few rows and with blocks of many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_blocks, "MOST_ROWS", request.param)
+        yield request.param
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CONTENT, st.integers(1, 20), st.integers(1, 20))
+def test_blocks_are_the_bytes_cut_at_line_ends(most_rows: int, data: bytes, chunk: int, block: int) -> None:
     found = list(csv_blocks.blocks(chunked(data, chunk), multiline=False, block_bytes=block))
     assert b"".join(found) == data
     assert all(part.endswith(b"\n") for part in found[:-1])
     assert all(found)
+    assert all(part.count(b"\n") <= most_rows for part in found)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CONTENT, st.lists(st.integers(1, 60), max_size=4), st.integers(1, 7))
 def test_parts_together_are_the_whole(data: bytes, cuts: list[int], chunk: int) -> None:
     edges = sorted({0, *(cut for cut in cuts if cut < len(data))})
@@ -45,8 +55,8 @@ def test_parts_together_are_the_whole(data: bytes, cuts: list[int], chunk: int) 
     assert b"".join(parts) == data
 
 
-@settings(deadline=None)
-@given(st.text(alphabet='a,"\n', max_size=60), st.integers(1, 9), st.integers(1, 9))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet='a,"\n', max_size=60), st.integers(1, 20), st.integers(1, 20))
 def test_multiline_blocks_cut_where_the_csv_module_ends_rows(text: str, chunk: int, block: int) -> None:
     data = text.encode()
     found = list(csv_blocks.blocks(chunked(data, chunk), multiline=True, block_bytes=block))

@@ -32,7 +32,7 @@ def listing(found: list[Any], *, namespace: str, truncated: bool) -> bytes:
         f"<LastModified>{modified.isoformat(timespec='milliseconds')}Z</LastModified><Size>{size}</Size></Contents>"
         for key, size, etag, modified in found
     )
-    token = "<NextContinuationToken>a&amp;b</NextContinuationToken>" if truncated else ""
+    token = "<NextContinuationToken>a&amp;b&#13;&lt;é</NextContinuationToken>" if truncated else ""
     flag = f"<IsTruncated>{str(truncated).lower()}</IsTruncated>"
     root = f"ListBucketResult{namespace}"
     return (
