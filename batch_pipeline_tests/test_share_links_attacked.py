@@ -209,7 +209,11 @@ def test_a_large_object_of_a_host_that_ignores_ranges(site: Site) -> None:
         request.close_connection = True
 
     site.answers = {"/x": large}
-    assert failure(ShareLinkReader((), site.url), link(f"{site.url}/x")).code == "too_large"
+    reader = ShareLinkReader((), site.url)
+    assert failure(reader, link(f"{site.url}/x")).code == "too_large"
+    with pytest.raises(InputFailed) as failed:  # what comes before the part that was asked for would be held, too
+        reader.open(link(f"{site.url}/x"), 2**40 - 10, 2**40)
+    assert failed.value.code == "too_large"
 
 
 def _trickled_body(request: BaseHTTPRequestHandler, stopped: threading.Event) -> None:
