@@ -101,7 +101,7 @@ class Buckets:
             _log.warning("Unfinished uploads may be left in %s: %s", folder, error.message)
         return dropped
 
-    def _unfinished(self, folder: Location) -> list[tuple[str, str]]:
+    def _unfinished(self, folder: Location) -> Sequence[tuple[str, str]]:
         """Keys, encoded if the store does so, and ids of up to 1000 uploads."""
         found = self._connection.client.list_multipart_uploads(
             Bucket=folder.bucket,
