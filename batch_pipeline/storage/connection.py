@@ -11,8 +11,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from batch_pipeline.errors import CredentialsRefused
+from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
 from batch_pipeline.storage.failures import boto_errors
+from batch_pipeline.storage.retries import check_permission
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Connection:
         client = self._make_client("path")
         if _takes_bucket_in_host(client.meta.endpoint_url):
             client = self._make_client("virtual")
+        client.meta.events.register("before-send.s3", _check_permission)
         client.meta.events.register("needs-retry.s3", self._note)
         for operation in _REPEATED_KEYS:
             # By this name it comes before botocore's own look at the answer, which takes what is no XML for a failure.
@@ -100,7 +102,9 @@ class Connection:
 
     def _note(self, attempts: int, operation: Any, response: Any, caught_exception: Any, **_: Any) -> None:
         """Says in the log what boto3 is about to try again."""
-        again = caught_exception is not None or (response is not None and response[0].status_code in _TRIED_AGAIN)
+        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
+            response is not None and response[0].status_code in _TRIED_AGAIN
+        )
         if again and attempts < self.attempts:
             what = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
             _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
@@ -188,6 +192,11 @@ def _descriptions(path: str | None) -> Loader:
 
     loader: Loader = create_loader(path)
     return loader
+
+
+def _check_permission(**_: Any) -> None:
+    """Before each request, and each time that botocore tries it again."""
+    check_permission()
 
 
 def _without_key(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:

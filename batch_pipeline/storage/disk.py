@@ -17,6 +17,7 @@ from batch_pipeline.errors import AccessDenied, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import changed, not_found
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
+from batch_pipeline.storage.retries import check_permission
 
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
@@ -92,6 +93,7 @@ class Disk:
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
+        check_permission()
         with _locked(path.parent):
             if if_absent and os.path.lexists(path):
                 raise changed(location)
