@@ -12,7 +12,7 @@ from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
 from batch_pipeline.storage.guarded import GuardedStorage
 from batch_pipeline_tests.conftest import S3Server
-from batch_pipeline_tests.faults.proxy import Ask, Fault, FaultyServer, faulty_proxy
+from batch_pipeline_tests.faults.proxy import Ask, Fault, FaultyServer, Script, faulty_proxy
 
 MIB = 2**20
 BUSY = Fault("status", 503, "SlowDown")
@@ -41,7 +41,7 @@ def proxy(rgw_server: S3Server, rgw_bucket: str, monkeypatch: pytest.MonkeyPatch
         yield server
 
 
-def lost_at(permission: Permission, asks: list[Ask], *methods: str) -> object:
+def lost_at(permission: Permission, asks: list[Ask], *methods: str) -> Script:
     """A script: the store is busy for each such request, and with the first of them the permission is lost."""
 
     def script(ask: Ask) -> Fault | None:
@@ -59,7 +59,7 @@ def test_a_request_is_not_tried_again(proxy: FaultyServer, rgw_bucket: str, perm
     place, asks = Location(rgw_bucket, key), list[Ask]()
     storage = GuardedStorage(Storage(), permission.check)
     storage.write(place, b"before")
-    proxy.script = lost_at(permission, asks, "PUT", "POST", "DELETE")  # type: ignore[assignment]
+    proxy.script = lost_at(permission, asks, "PUT", "POST", "DELETE")
     for change in (lambda: storage.write(place, b"after"), lambda: storage.delete([place])):
         permission.lost = False
         asks.clear()
@@ -71,9 +71,14 @@ def test_a_request_is_not_tried_again(proxy: FaultyServer, rgw_bucket: str, perm
 
 def test_a_large_object_does_not_appear(proxy: FaultyServer, rgw_bucket: str, permission: Permission) -> None:
     place, asks = Location(rgw_bucket, "large"), list[Ask]()
-    with pytest.raises(OwnershipLost), GuardedStorage(Storage(), permission.check).open_writer(place) as writer:
-        writer.write(bytes(9 * MIB))
-        proxy.script = lost_at(permission, asks, "POST")  # type: ignore[assignment]
+
+    def write() -> None:
+        with GuardedStorage(Storage(), permission.check).open_writer(place) as writer:
+            writer.write(bytes(9 * MIB))
+            proxy.script = lost_at(permission, asks, "POST")
+
+    with pytest.raises(OwnershipLost):
+        write()
     assert len(asks) == 1
     _nothing_left(place)
 
