@@ -128,7 +128,7 @@ def _planned_inputs(plan: Plan, deployment: Deployment) -> InputList:
 
 def _bound_readers(threads: int) -> None:
     """Lets polars have no more threads either. It asks only once, when it is loaded, as a node of its own process has
-    not done by now."""
+    not done by now, unless it was forked: then it was told before (orchestration/fork_server.py)."""
     if "polars" not in sys.modules:
         os.environ.setdefault("POLARS_MAX_THREADS", str(threads))
 

@@ -14,6 +14,7 @@ from batch_pipeline.cli.progress import live_progress
 
 if TYPE_CHECKING:
     from batch_pipeline.orchestration.launching import Launched
+    from batch_pipeline.parameters import ServiceParameters
 
 
 @click.command()
@@ -45,7 +46,7 @@ def deploy(
 
     with ExitStack() as stack:
         if wait and parameters.node_count > 1:
-            stack.enter_context(_node_processes())
+            stack.enter_context(_node_processes(parameters))
         from batch_pipeline.orchestration.launching import launch
 
         on_progress = stack.enter_context(live_progress())
@@ -55,13 +56,15 @@ def deploy(
 
 
 @contextmanager
-def _node_processes() -> Iterator[None]:
+def _node_processes(parameters: ServiceParameters) -> Iterator[None]:
     """The process that nodes are forked from: it imports what they need while this one imports Dagster."""
-    from batch_pipeline.orchestration.fork_server import current_fork_server
+    from batch_pipeline.deployment import Deployment
+    from batch_pipeline.orchestration.fork_server import current_fork_server, node_threads
     from batch_pipeline.orchestration.home import use_dagster_home
 
     use_dagster_home()
-    with current_fork_server(start=True):
+    threads = node_threads(Deployment.from_environment(), parameters.node_spec, parameters.node_count)
+    with current_fork_server(threads=threads):
         yield
 
 

@@ -16,14 +16,16 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from batch_pipeline.errors import Refused
 from batch_pipeline.orchestration.effective_parameters import effective_config, first_op_config
-from batch_pipeline.orchestration.fork_server import PRELOAD, current_fork_server
+from batch_pipeline.orchestration.fork_server import PRELOAD, current_fork_server, node_threads
 from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
 from batch_pipeline.orchestration.holding import holding
 from batch_pipeline.orchestration.names import PARTITION
 from batch_pipeline.orchestration.node_processes import NodeProcessesExecutor
 from batch_pipeline.orchestration.open_databases import databases_open
+from batch_pipeline.orchestration.resources import DeploymentResource
 from batch_pipeline.orchestration.stand_alone import StandAloneExecutor
 from batch_pipeline.ownership import ProcessIdentity
+from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.settings import Settings
 
 
@@ -51,8 +53,9 @@ class LocalExecutor(Executor):
             end_dead_runs(instance)
             instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
             stack.enter_context(_without_main())
-            several = _node_count(plan_context) > 1
-            stack.enter_context(current_fork_server(start=several))
+            threads = _threads_of_several(plan_context)
+            several = threads is not None
+            stack.enter_context(current_fork_server(threads=threads))
             stack.enter_context(_stopping(instance, plan_context.run_id))
             inner = self._several_nodes() if several else StandAloneExecutor(retries=self.retries)
             for event in inner.execute(plan_context, execution_plan):
@@ -70,17 +73,20 @@ class LocalExecutor(Executor):
         )
 
 
-def _node_count(plan_context: PlanOrchestrationContext) -> int:
-    """Processes are only for several nodes. What is wrong with the parameters, the first step will say."""
+def _threads_of_several(plan_context: PlanOrchestrationContext) -> int | None:
+    """On how many threads each node computes; None for one node, as processes are only for several. What is wrong
+    with the parameters, the first step will say."""
     run = plan_context.dagster_run
     op_config = first_op_config(plan_context.job.get_definition(), plan_context.run_config)
     if op_config is None:
-        return 1
+        return None
     try:
         config = effective_config(plan_context.instance, op_config, run.tags.get(PARTITION, ""))
     except Refused:
-        return 1
-    return int(config.get("node_count", 1))
+        return None
+    count = int(config.get("node_count", 1))
+    spec = config.get("node_spec", ServiceParameters.model_fields["node_spec"].default)
+    return node_threads(DeploymentResource().get(), spec, count) if count > 1 else None
 
 
 @contextmanager
