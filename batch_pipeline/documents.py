@@ -21,6 +21,10 @@ DEEPEST = 240
 """Levels of lists and objects in each other: what has more could be read, and then not be written again."""
 MOST_VALUES = 100_000
 """Values of a YAML document, each counted as often as aliases repeat it."""
+LONGEST_NUMBER = 400
+"""Characters. YAML has numbers to the base of 60, which take a time that grows with the square of their length."""
+
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 def is_too_deep(document: object) -> bool:
@@ -105,6 +109,11 @@ def _loader(text: str, what: str) -> Any:
             node = super().compose_node(parent, index)
             self.level -= 1
             return node
+
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise Refused(f"{what}, line {node.start_mark.line + 1}: not YAML: a number has too many digits")
+            return super().construct_scalar(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
             seen: set[str] = set()

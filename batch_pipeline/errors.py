@@ -172,6 +172,12 @@ class StorageFull(StorageFailed):
     transient = False
 
 
+class NameTaken(StorageFailed):
+    """A disk has a folder where the object would stand, or an object where its folder would: a bucket holds both."""
+
+    transient = False
+
+
 class PreconditionFailed(StorageFailed):
     """The object is not (or no longer) what a conditional read or write named."""
 

@@ -20,8 +20,10 @@ _SIGNING = _SIGNATURES | frozenset(
     {"accesskeyid", "awsaccesskeyid", "expires", "x-obs-security-token", "x-amz-security-token"}
     | {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
 )
-_SIGNED = re.compile(r"[?&#]?(x-amz-|x-obs-)?(signature|security-token)=", re.IGNORECASE)
-"""Also where what should stand before it was lost."""
+_SIGNED = re.compile(
+    r"(?:[?&#]|%(?:25)*(?:3f|26|23))?(x-amz-|x-obs-)?(signature|security-token)(?:=|%(?:25)*3d)", re.IGNORECASE
+)
+"""Also where what should stand before it was lost, or where a whole link was encoded, once or more often."""
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095

@@ -26,13 +26,15 @@ class Names:
 
     Every source proposes its file name, then that with 8 hex digits of its digest, then with 16, and so on (its
     level). Of those that propose a name the first in the list has it, and the others go on to their next: that ends
-    as if the sources had come one by one and each taken its first free name.
+    as if the sources had come one by one and each taken its first free name. After all of its digest a source proposes
+    the digest of that and of the whole list, by which no name in the list can have been chosen.
     """
 
     def __init__(self) -> None:
         self._keys = Spill()
         self._proposals = Spill()
         self._lines = 0
+        self._list = b""
         self._level: NDArray[np.uint8]
         self._repeats: pl.DataFrame
 
@@ -44,11 +46,12 @@ class Names:
         self._keys.add(sources.select("line", key=pl.col("key").bin.slice(0, 16)), _part("key"))
         self._propose(sources.select("line", "result", level=pl.lit(0, pl.UInt8)))
 
-    def settle(self, frames: Callable[[], Iterator[pl.DataFrame]]) -> int:
+    def settle(self, frames: Callable[[], Iterator[pl.DataFrame]], list_digest: str) -> int:
         """Decides on all names; returns how many lines repeat a source. `frames` gives what was added once more."""
         import numpy as np
         import polars as pl
 
+        self._list = list_digest.encode()
         self._level = np.zeros(self._lines + 1, np.uint8)
         found = [_repeats(keys) for part in range(PARTS) if (keys := self._keys.read(part)) is not None]
         self._keys.close()
@@ -78,7 +81,7 @@ class Names:
         named = frame.join(repeats, on="line", how="left", maintain_order="left")
         if not level.max():
             return named.with_columns(suffix=pl.lit(""), result=pl.when(~pl.col("bad")).then("result").otherwise(b""))
-        suffixes = _suffixes(frame["key"].to_list(), level.to_list())
+        suffixes = self._suffixes(frame["key"].to_list(), level.to_list())
         results = [
             b"" if bad else _result(name, suffix) if suffix else result
             for name, suffix, result, bad in zip(
@@ -115,9 +118,17 @@ class Names:
         within = refused.filter(refused.is_between(frame["line"][0], frame["line"][-1]))
         lines = frame.filter(pl.col("line").is_in(within.implode()))
         level = pl.Series(self._level[lines["line"].to_numpy()])
-        suffixes = _suffixes(lines["key"].to_list(), level.to_list())
+        suffixes = self._suffixes(lines["key"].to_list(), level.to_list())
         results = [_result(name, suffix) for name, suffix in zip(lines["name"].to_list(), suffixes, strict=True)]
         return lines.select("line", result=pl.Series(results, dtype=pl.Binary), level=level)
+
+    def _suffixes(self, keys: list[bytes], levels: list[int]) -> list[str]:
+        return [self._suffix(key, level) if level else "" for key, level in zip(keys, levels, strict=True)]
+
+    def _suffix(self, key: bytes, level: int) -> str:
+        digits = HEX * level
+        own = key.hex()
+        return "-" + (own[:digits] if digits <= len(own) else hashlib.sha256(self._list + key).hexdigest())
 
 
 def _part(column: str) -> pl.Expr:
@@ -134,10 +145,6 @@ def _repeats(keys: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema={"line": pl.UInt64, "duplicate_of": pl.UInt64})
     first = keys.with_columns(duplicate_of=pl.col("line").min().over("key"))
     return first.filter(pl.col("line") != pl.col("duplicate_of")).select("line", "duplicate_of")
-
-
-def _suffixes(keys: list[bytes], levels: list[int]) -> list[str]:
-    return ["-" + key.hex()[: HEX * level] if level else "" for key, level in zip(keys, levels, strict=True)]
 
 
 def _result(name: bytes, suffix: str) -> bytes:

@@ -93,8 +93,8 @@ def claim(
 ) -> None:
     """Takes the output folder for `owner`, waiting for a dead holder's lock to expire.
 
-    `is_gone` says of a run id whether that run is known to have ended. Raises OutputRefused where the holder works
-    for another service and ServiceLocked where it lives.
+    `is_gone` says of a run id whether that run is known to have ended; a process of it may live on all the same. Raises
+    OutputRefused where the holder works for another service and ServiceLocked where it lives.
     """
     while True:
         found = _read(storage, layout)
@@ -124,14 +124,17 @@ def _may_take_over(
 ) -> bool:
     """True once the holder is known to be dead; False when the lock has gone meanwhile. Raises where it lives."""
     state = lock.owner.process.state() if lock.owner.process else "unknown"
-    if state == "gone" or is_gone(lock.owner.run_id):
+    if state == "gone":
         return True
-    _refuse_if_foreign(layout, owner, lock)
-    if state == "alive":
-        raise ServiceLocked(_alive(layout, lock))
+    ended = is_gone(lock.owner.run_id)
+    if not ended:
+        _refuse_if_foreign(layout, owner, lock)
+        if state == "alive":
+            raise ServiceLocked(_alive(layout, lock))
     watched = time.monotonic()
     while True:
-        silent = time.time() - lock.beat >= lock_seconds
+        # A holder that lives trusts in the lock for a while: who takes it sooner would not be alone.
+        silent = ended or time.time() - lock.beat >= lock_seconds
         if time.monotonic() - watched >= (min(2 * BEAT_SECONDS, lock_seconds) if silent else lock_seconds):
             return True
         time.sleep(POLL_SECONDS)
@@ -139,7 +142,7 @@ def _may_take_over(
         if found is None:
             return False
         if found[1] != etag:
-            raise ServiceLocked(_alive(layout, found[0]))
+            raise ServiceLocked(_alive(layout, found[0], ended=ended and found[0].owner.run_id == lock.owner.run_id))
 
 
 def check_free(storage: Storage, layout: OutputLayout, owner_service: str) -> None:
@@ -266,11 +269,11 @@ def _refuse_if_foreign(layout: OutputLayout, owner: Owner, lock: _Lock) -> None:
         )
 
 
-def _alive(layout: OutputLayout, lock: _Lock) -> str:
-    return (
-        f"{layout.output}: run {lock.owner.run_id} of the service {lock.owner.service} is at work on it; "
-        "stop that run, or wait for its end"
-    )
+def _alive(layout: OutputLayout, lock: _Lock, *, ended: bool = False) -> str:
+    run = f"{layout.output}: run {lock.owner.run_id} of the service {lock.owner.service}"
+    if ended:
+        return f"{run} has ended, but a process of it is still at work on it; end that process, or wait for its end"
+    return f"{run} is at work on it; stop that run, or wait for its end"
 
 
 def _boot() -> str:

@@ -52,6 +52,8 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
     scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
     if not host.isascii() or not host.isprintable():
         raise ValueError("a host's name is ASCII; another is written in Punycode")
+    if "%" in host:
+        raise ValueError("what follows an address after a % is no part of a name that a pattern could allow")
     return scheme, host, parts.port or (443 if scheme == "https" else 80)
 
 

@@ -223,7 +223,7 @@ def _part(response: BaseHTTPResponse, start: int, end: int) -> _Part:
         if not response.headers.get("Content-Range", "").lower().startswith(f"bytes {start}-"):
             raise InputFailed("link_refused", "the host sent another part of the object than it was asked for")
         return _Part(_exactly(response, min(end, size) - start), size, etag)
-    if size > max(_LARGEST_UNDIVIDED, end):
+    if size > _LARGEST_UNDIVIDED:
         what = f"sends objects only whole, and then at most {_LARGEST_UNDIVIDED} bytes are taken; this one has {size}"
         raise InputFailed("too_large", f"the host {what}")
     return _Part(_exactly(response, min(end, size))[start:], size, etag)

@@ -42,7 +42,7 @@ class Survey:
         self.size: int | None = 0 if self._sized else None
         try:
             self.digest = self._read(inputs)
-            self.repeated = self._names.settle(self._spilled)
+            self.repeated = self._names.settle(self._spilled, self.digest)
         except BaseException:
             self._close()
             raise

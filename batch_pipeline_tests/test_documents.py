@@ -112,6 +112,7 @@ def test_the_deepest_document(levels: int) -> None:
     "text",
     [
         *("!!int ''", "!!float ''", "!!bool x", "!!timestamp x", "!!set [x]", "!!map [x]", "2024-13-45", "1" * 5000),
+        *("1" + ":1" * 1_000_000, "0x" + "f" * 5000, "!!int 1" + ":1" * 1_000_000),
         *("!!binary x", "!!python/object/apply:os.system [x]", "*x", "!!omap x"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,20 @@ def test_a_share_link_is_no_folder_to_read_from_and_messages_hide_the_signature(
         with pytest.raises(InvalidLocation) as error:
             parse_source(misspelt)
         assert "Signature" not in str(error.value)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("query", ["?Signature=SECRET", "?a=b&X-Amz-Signature=SECRET", "?x-obs-security-token=SECRET"])
+def test_messages_hide_the_signature_of_a_link_that_was_encoded(query: str, times: int) -> None:
+    """As where it was taken out of another address."""
+    encoded = query
+    for _ in range(times):
+        encoded = quote(encoded, safe="")
+    for text in (f"https://h/a.csv{encoded}", quote(f"https://h/a.csv{query}", safe=""), f"s3://b/a.csv{encoded}"):
+        with pytest.raises(InvalidLocation) as error:
+            parse_source(text)
+        assert "SECRET" not in str(error.value)
+        assert "a.csv" in str(error.value)
 
 
 def test_a_source_names_one_file() -> None:

@@ -90,6 +90,24 @@ def test_keys_of_a_bucket_as_keys_of_results(place: Place, rgw_bucket: str) -> N
     }
 
 
+def test_a_key_whose_result_stands_in_the_way_of_anothers(place: Place) -> None:
+    """A bucket holds an object and a folder of one name; a disk does not."""
+    for name in ("a.csv", "a.csv_result.txt/b.csv", "c.csv_result.txt/d/e.csv", "c.csv", "z.csv"):
+        place.put(name)
+    summary = place.run(error_threshold=1)
+    assert (summary.succeeded, summary.failed) == (3, 2)
+    failed = place.lines("infer-error-0.manifest")
+    assert {line["error"]["code"] for line in failed} == {"bad_name"}
+    for line in place.lines("infer-result-0.manifest"):
+        assert json.loads(Path(line["inference-loc"].removeprefix("file://")).read_text())
+
+
+def test_what_is_below_a_file_is_not_there(place: Place) -> None:
+    there = place.put("a.csv")
+    summary = place.run(input_path=place.manifest(there, f"{there}/x.csv"), error_threshold=1)
+    assert [error["code"] for error in summary.first_errors] == ["not_found"]
+
+
 def test_file_names_of_share_links(place: Place, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stranger calls a file is no path: all but its last part is dropped, once it is decoded."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", site.url)

@@ -91,6 +91,17 @@ def test_a_lock_lasts_as_long_as_it_is_renewed_and_no_longer(storage, layout):
     assert claimed(storage, layout, holder) is None, "the second does not renew its own"
 
 
+def test_a_run_that_has_ended_keeps_the_folder_while_a_process_of_it_is_at_work(storage, layout):
+    """As one that was called off by force, or whose node its orchestrator has lost sight of."""
+    first, second = elsewhere("first"), elsewhere("second")
+    claim(storage, layout, first, lock_seconds=SECONDS)
+    with Heartbeat(storage, layout, first, lock_seconds=SECONDS).running() as heartbeat:
+        with pytest.raises(ServiceLocked, match="run first of the service flowers has ended, but a process of it"):
+            claim(storage, layout, second, lock_seconds=SECONDS, is_gone=lambda _: True)
+        heartbeat.check()
+    claim(storage, layout, second, lock_seconds=SECONDS, is_gone=lambda _: True)
+
+
 # --- who comes back too late -------------------------------------------------------------------------------------
 
 

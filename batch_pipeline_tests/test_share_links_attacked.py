@@ -145,6 +145,15 @@ def test_a_pattern_spelt_as_a_host_is_not_listed_by_name(monkeypatch: pytest.Mon
     assert failure(ShareLinkReader(["*.example"]), link("https://*.example:9/x")).code == "host_refused"
 
 
+def test_an_address_does_not_become_an_allowed_name_by_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some resolvers pass over a zone that they do not know."""
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET6, 1, 6, "", ("2606:4700::1", 9, 0, 0))]
+    )
+    code = failure(ShareLinkReader(), link("https://[2606:4700::1%.s3.amazonaws.com]:9/x")).code
+    assert code == "host_refused"
+
+
 def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with Site() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -209,7 +218,11 @@ def test_a_large_object_of_a_host_that_ignores_ranges(site: Site) -> None:
         request.close_connection = True
 
     site.answers = {"/x": large}
-    assert failure(ShareLinkReader((), site.url), link(f"{site.url}/x")).code == "too_large"
+    reader = ShareLinkReader((), site.url)
+    assert failure(reader, link(f"{site.url}/x")).code == "too_large"
+    with pytest.raises(InputFailed) as failed:  # what comes before the part that was asked for would be held, too
+        reader.open(link(f"{site.url}/x"), 2**40 - 10, 2**40)
+    assert failed.value.code == "too_large"
 
 
 def _trickled_body(request: BaseHTTPRequestHandler, stopped: threading.Event) -> None:

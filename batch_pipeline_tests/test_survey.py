@@ -154,6 +154,19 @@ def test_a_name_that_looks_like_anothers_with_its_suffix_goes_to_the_first_in_th
         assert [row["suffix"] for row in found(inputs)[0]] == [row["suffix"] for row in rows]
 
 
+@pytest.mark.parametrize("first", [0, 9])
+def test_names_chosen_to_leave_a_source_none_leave_it_one(tmp_path, first):
+    """Whoever writes the list can work out every name that a source of it would have."""
+    digits = hashlib.sha256(b"s3://bucket/2/a").hexdigest()
+    names = ["a", *(f"a-{digits[:length]}" for length in range(8, 65, 8))]
+    sources = [f"s3://bucket/1/{name}" for name in names]
+    sources.insert(first, "s3://bucket/2/a")
+    inputs = input_list(tmp_path, b"".join(b'{"source": "%s"}\n' % source.encode() for source in sources))
+    table, _, _ = found(inputs)
+    assert len({row["result"] for row in table}) == len(sources)
+    assert table == found(inputs)[0]
+
+
 def test_memory_does_not_grow_with_the_list(tmp_path):
     def most(lines: int) -> int:
         inputs = input_list(tmp_path, b"".join(b'{"source": "s3://bucket/%09d.csv"}\n' % line for line in range(lines)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -35,6 +36,12 @@ _NO_IMAGE = (
 )
 MOST_PIXELS = 178_956_970
 """From where on Pillow refuses an image, too: 512 MiB of RGB."""
+MOST_SCANS = 500
+"""Of a progressive JPEG, which has some ten. Each goes over all pixels, and a hundred bytes are enough for one."""
+_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+"""Of a JPEG; not those that stand within a scan."""
+_SCAN, _END = 0xDA, 0xD9
+_MARKER_OF_SCAN = b"\xff\xda"
 _PIXELS = ByteBudget(MOST_PIXELS // 4)
 """So many are held decoded at once, or one image: large ones take turns."""
 
@@ -85,7 +92,18 @@ def _opened(data: bytes) -> Picture:
         raise InputFailed("not_an_image", _NO_IMAGE) from error
     if image.width * image.height > MOST_PIXELS:
         raise _too_large(f"the image of {image.width} x {image.height}")
+    if image.info.get("progressive") and data.count(_MARKER_OF_SCAN) > MOST_SCANS and _scans(data) > MOST_SCANS:
+        raise InputFailed("too_large", f"the image has more than {MOST_SCANS} scans, which is the most that is decoded")
     return image
+
+
+def _scans(data: bytes) -> int:
+    """How many scans the JPEG at the beginning of the data has: what looks like one in another part is none."""
+    scans, at = 0, 2
+    while (found := _MARKER.search(data, at)) is not None and data[found.end() - 1] != _END:
+        scans += data[found.end() - 1] == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return scans
 
 
 def _too_large(what: str) -> InputFailed:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
-from batch_pipeline.errors import InputFailed, NodeFailed, StorageFailed
+from batch_pipeline.errors import InputFailed, NameTaken, NodeFailed, StorageFailed
 from batch_pipeline.locations import source_name
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.batching import Stopped
@@ -166,5 +166,8 @@ class Worker:
         try:
             with self._storage.open_writer(unit.result) as writer:
                 yield writer.write
+        except NameTaken as error:
+            what = "a folder of another result stands in its place, or another result in that of its folder"
+            raise InputFailed("bad_name", f"its result cannot be written: {what}") from error
         except StorageFailed as error:
             raise NodeFailed(f"a result could not be written: {error.message}", transient=error.transient) from error

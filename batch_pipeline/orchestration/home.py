@@ -30,7 +30,8 @@ def dagster_home(env: Mapping[str, str] = os.environ) -> Path:
     data = Path(env.get("XDG_DATA_HOME", ""))
     home = (data if data.is_absolute() else Path.home() / ".local" / "share") / "batch-pipeline"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        # Runs are kept there with the literal values of their `environment`.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
             (home / "dagster.yaml").write_bytes(INSTANCE.read_bytes())
     except OSError as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StorageFailed, StorageRefused
 from batch_pipeline.locations import Location
@@ -92,16 +94,30 @@ class Buckets:
         dropped = 0
         try:
             with boto_errors(folder, bucket=folder.bucket):
-                pages = self._connection.client.get_paginator("list_multipart_uploads")
-                for page in pages.paginate(Bucket=folder.bucket, Prefix=folder.key):
-                    for found in page.get("Uploads", ()):
-                        self._connection.client.abort_multipart_upload(
-                            Bucket=folder.bucket, Key=found["Key"], UploadId=found["UploadId"]
-                        )
-                        dropped += 1
+                # From the beginning again: where the next page begins some stores say encoded, and some do not.
+                while gone := sum(self._abort(folder.bucket, *upload) for upload in self._unfinished(folder)):
+                    dropped += gone
         except StorageFailed as error:
             _log.warning("Unfinished uploads may be left in %s: %s", folder, error.message)
         return dropped
+
+    def _unfinished(self, folder: Location) -> Sequence[tuple[str, str]]:
+        """Keys, encoded if the store does so, and ids of up to 1000 uploads."""
+        found = self._connection.client.list_multipart_uploads(
+            Bucket=folder.bucket,
+            Prefix=folder.key,
+            EncodingType="url",  # XML has no room for every character of a key
+        )
+        return [(one["Key"], one["UploadId"]) for one in found.get("Uploads", ())]
+
+    def _abort(self, bucket: str, key: str, upload: str) -> bool:
+        """Whether it was there."""
+        client = self._connection.client
+        for spelling in dict.fromkeys((unquote(key), key)):
+            with suppress(client.exceptions.NoSuchUpload):
+                client.abort_multipart_upload(Bucket=bucket, Key=spelling, UploadId=upload)
+                return True
+        return False
 
     def start_upload(self, location: Location) -> Upload:
         return Upload(self._connection.client, location)

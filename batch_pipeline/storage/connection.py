@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from batch_pipeline.errors import CredentialsRefused
+from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
 from batch_pipeline.storage.failures import boto_errors
+from batch_pipeline.storage.retries import check_permission
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ _CONNECT_SECONDS = 2
 _REQUEST_SECONDS = 60
 _TRIED_AGAIN = (429, 500, 502, 503, 504)
 _BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
+_REPEATED_KEYS = {
+    "CreateMultipartUpload": re.compile(rb"<Key>.*?</Key>", re.DOTALL),
+    "CompleteMultipartUpload": re.compile(rb"<(Key|Location)>.*?</\1>", re.DOTALL),
+    "ListMultipartUploads": re.compile(rb"<(NextKeyMarker)>.*?</\1>", re.DOTALL),
+}
+"""What nobody reads of the answers: XML, as these stores write it, has no room for every character of a key."""
 _CREDENTIALS_LIVE = timedelta(minutes=5)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
@@ -63,7 +71,11 @@ class Connection:
         client = self._make_client("path")
         if _takes_bucket_in_host(client.meta.endpoint_url):
             client = self._make_client("virtual")
+        client.meta.events.register("before-send.s3", _check_permission)
         client.meta.events.register("needs-retry.s3", self._note)
+        for operation in _REPEATED_KEYS:
+            # By this name it comes before botocore's own look at the answer, which takes what is no XML for a failure.
+            client.meta.events.register_first(f"before-parse.*.{operation}", _without_key)
         return client
 
     def _make_client(self, addressing_style: Literal["path", "virtual"]) -> S3Client:
@@ -90,7 +102,9 @@ class Connection:
 
     def _note(self, attempts: int, operation: Any, response: Any, caught_exception: Any, **_: Any) -> None:
         """Says in the log what boto3 is about to try again."""
-        again = caught_exception is not None or (response is not None and response[0].status_code in _TRIED_AGAIN)
+        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
+            response is not None and response[0].status_code in _TRIED_AGAIN
+        )
         if again and attempts < self.attempts:
             what = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
             _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
@@ -178,6 +192,15 @@ def _descriptions(path: str | None) -> Loader:
 
     loader: Loader = create_loader(path)
     return loader
+
+
+def _check_permission(**_: Any) -> None:
+    """Before each request, and each time that botocore tries it again."""
+    check_permission()
+
+
+def _without_key(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    response_dict["body"] = _REPEATED_KEYS[operation_model.name].sub(b"", response_dict["body"])
 
 
 def _host(endpoint: str) -> str:

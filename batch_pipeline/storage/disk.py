@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from batch_pipeline.errors import AccessDenied, StorageFailed
+from batch_pipeline.errors import AccessDenied, NameTaken, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import changed, not_found
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
+from batch_pipeline.storage.retries import check_permission
 
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
@@ -55,7 +56,7 @@ class Disk:
             if location.is_folder:
                 path.mkdir(parents=True, exist_ok=True)
                 return ""
-            with _started(path) as file:
+            with _taken_names(location), _started(path) as file:
                 try:
                     file.write(data)
                     _make_durable(file)
@@ -92,6 +93,7 @@ class Disk:
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
+        check_permission()
         with _locked(path.parent):
             if if_absent and os.path.lexists(path):
                 raise changed(location)
@@ -105,7 +107,7 @@ class _DiskWriter(Writer):
     def __init__(self, disk: Disk, location: Location) -> None:
         self._disk = disk
         self._location = location
-        with _disk_errors(location):
+        with _disk_errors(location), _taken_names(location):
             self._file = _started(_path(location, itself=True))
 
     def _append(self, data: bytes) -> None:
@@ -113,7 +115,7 @@ class _DiskWriter(Writer):
             self._file.write(data)
 
     def _complete(self) -> str:
-        with _disk_errors(self._location):
+        with _disk_errors(self._location), _taken_names(self._location):
             _make_durable(self._file)
             etag = self._disk._publish(Path(self._file.name), self._location, False, None)
             self._file.close()
@@ -245,9 +247,17 @@ def _locked(folder: Path) -> Iterator[None]:
 def _disk_errors(location: Location) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise not_found(location) from error
     except PermissionError as error:
         raise AccessDenied(f"{location}: this user may not do that; check the permissions") from error
     except OSError as error:
         raise StorageFailed(f"{location}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _taken_names(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise NameTaken(f"{location}: a folder stands in its place, or a file in that of its folder") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.objects import ObjectInfo, Refusals, Stream, Writer
+from batch_pipeline.storage.retries import permitted_by
 from batch_pipeline.storage.storage import Backend, Storage
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 class GuardedStorage(Storage):
     """Another storage, of which nothing is changed before `check` was called: what it raises passes through.
+
+    It is called again before each request that is tried again, and before what took long to make appears.
 
     Pickled, it is the other one: a check is of its process.
     """
@@ -55,24 +59,31 @@ class _Guarded:
         return self._inner.list(folder, start_after, refused)
 
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str:
-        self._check()
-        return self._inner.write(location, data, if_absent, if_match)
+        with _asking(self._check):
+            return self._inner.write(location, data, if_absent, if_match)
 
     def open_writer(self, location: Location) -> Writer:
         self._check()
         return _GuardedWriter(self._inner.open_writer(location), self._check)
 
     def delete(self, locations: Iterable[Location]) -> int:
-        self._check()
-        return self._inner.delete(locations)
+        with _asking(self._check):
+            return self._inner.delete(locations)
 
     def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo:
-        self._check()
-        return self._inner.compose(target, parts)
+        with _asking(self._check):
+            return self._inner.compose(target, parts)
 
     def drop_unfinished(self, folder: Location) -> int:
-        self._check()
-        return self._inner.drop_unfinished(folder)
+        with _asking(self._check):
+            return self._inner.drop_unfinished(folder)
+
+
+@contextmanager
+def _asking(check: Callable[[], None]) -> Iterator[None]:
+    check()
+    with permitted_by(check):
+        yield
 
 
 class _GuardedWriter(Writer):
@@ -85,8 +96,8 @@ class _GuardedWriter(Writer):
         self._inner._append(data)
 
     def _complete(self) -> str:
-        self._check()
-        return self._inner._complete()
+        with _asking(self._check):
+            return self._inner._complete()
 
     def _abort(self) -> None:
         self._inner._abort()

@@ -9,6 +9,7 @@ from batch_pipeline.errors import StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import boto_errors
 from batch_pipeline.storage.objects import ObjectInfo
+from batch_pipeline.storage.retries import permitted_by
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,7 +66,8 @@ class Upload:
     def abort(self) -> None:
         """Drop the parts. A store that can't be asked is left with them, invisible, for its lifecycle rule."""
         try:
-            with boto_errors(self._location, bucket=self._location.bucket):
+            # What is dropped nobody could see: that needs no permission.
+            with permitted_by(None), boto_errors(self._location, bucket=self._location.bucket):
                 self._client.abort_multipart_upload(**self._target)
         except StorageFailed as error:
             import logging

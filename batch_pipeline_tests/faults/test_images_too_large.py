@@ -136,6 +136,29 @@ def test_a_strip_that_is_resized_to_a_gigantic_one_is_refused() -> None:
     assert "1 x 60000, resized to 224 x 13440000" in failed.value.message
 
 
+def progressive(scans: int, side: int = 8, picture: bytes = b"") -> bytes:
+    """A JPEG with so many scans more, each of all its pixels."""
+    file = io.BytesIO()
+    Image.new("L", (side, side), 90).save(file, "JPEG", progressive=True, comment=picture)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * scans + data[-2:]
+
+
+def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused() -> None:
+    """One of 10 MB would take an hour to decode."""
+    with pytest.raises(InputFailed) as failed:
+        file_tensor(progressive(100_000, 8000), image_input(None, None), ImagePreprocessing())
+    assert failed.value.code == "too_large"
+    assert "more than 500 scans" in failed.value.message
+
+
+def test_a_jpeg_with_a_few_scans_is_decoded_whatever_else_is_in_it() -> None:
+    """As another picture, for those who look through many, or the film that a telephone puts after it."""
+    within = b"\xff\xda" * 1000
+    for data in (progressive(20, picture=within), progressive(20) + within):
+        assert file_tensor(data, image_input(None, None), ImagePreprocessing()).shape == (1, 3, 8, 8)
+
+
 @pytest.mark.parametrize("kind", ["PCX", "SGI", "EPS"])
 def test_a_kind_that_is_not_listed_is_no_image(kind: str) -> None:
     """That of EPS would start another program."""

@@ -27,6 +27,7 @@ def test_a_dagster_home_that_is_no_folder_is_refused(home):
 def test_without_one_it_is_a_folder_of_the_user_with_our_settings(tmp_path):
     home = dagster_home({"XDG_DATA_HOME": str(tmp_path)})
     assert home == tmp_path / "batch-pipeline"
+    assert home.stat().st_mode & 0o077 == 0
     assert "telemetry" in (home / "dagster.yaml").read_text()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     dagster_home({"XDG_DATA_HOME": str(tmp_path)})
