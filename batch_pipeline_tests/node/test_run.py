@@ -207,10 +207,19 @@ def test_a_header_that_lacks_a_column_is_the_inputs_error(tmp_path: Path) -> Non
 
 def test_a_result_that_cannot_be_written_fails_the_node(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(IRIS[0])
-    (tmp_path / "file").write_text("")
-    blocked = Unit(0, "d", location(tmp_path / "a.csv"), location(tmp_path / "file" / "result.txt"))
+    nowhere = Path("/proc/self/results/result.txt")  # where nobody, not even root, may make a folder
+    blocked = Unit(0, "d", location(tmp_path / "a.csv"), location(nowhere))
     with pytest.raises(NodeFailed, match="could not be written"):
         run(job("logistic", tmp_path / "m", [blocked], request=FOUR))
+
+
+def test_a_result_whose_folder_is_a_file_is_an_error_of_its_input(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(IRIS[0])
+    (tmp_path / "file").write_text("")
+    blocked = Unit(0, "d", location(tmp_path / "a.csv"), location(tmp_path / "file" / "result.txt"))
+    records, _, _ = run(job("logistic", tmp_path / "m", [blocked], request=FOUR))
+    (outcome,) = records.outcomes
+    assert (outcome.code, "another result" in outcome.message) == ("bad_name", True)
 
 
 def test_a_node_told_to_stop_leaves_the_rest_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
