@@ -6,10 +6,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
+from pathlib import Path
+from typing import Any
 
 _lock = threading.Lock()
 _users = 0
+_ours: int | None = None
 _environment: dict[str, str] = {}
 
 
@@ -24,19 +27,38 @@ def current_fork_server(*, start: bool) -> Iterator[None]:
     With `start` the fork server begins to import what steps need at once, beside whatever comes before the first step.
 
     Python keeps one fork server a process, for good; where the environment has changed since (a notebook that set
-    its credentials, a second deployment), the old one is ended, unless another run still uses it.
+    its credentials, a second deployment), the old one is left to end, unless another run still uses it.
     """
-    global _users, _environment  # noqa: PLW0603  there is one fork server a process
+    global _users, _environment, _ours  # noqa: PLW0603  there is one fork server a process
     with _lock:
         if _users == 0 and _environment != dict(os.environ):
-            forkserver._forkserver._stop()  # type: ignore[attr-defined]
+            _leave()
             _environment = dict(os.environ)
         if start:
             forkserver.set_forkserver_preload(list(PRELOAD))
             forkserver.ensure_running()
+            _ours = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         _users += 1
     try:
         yield
     finally:
         with _lock:
             _users -= 1
+
+
+def _leave() -> None:
+    """As ForkServer._stop, but that nobody waits: a server ends only once all that it has forked did, and among these
+    may be processes of the caller's own, such as those of a pool. One that is not ours is left as it is.
+    """
+    server: Any = forkserver._forkserver
+    helpers: Any = util
+    with server._lock:
+        pid, address = server._forkserver_pid, server._forkserver_address
+        if pid is None:
+            return
+        if pid == _ours:
+            os.close(server._forkserver_alive_fd)
+            threading.Thread(target=os.waitpid, args=(pid, 0), name="fork-server", daemon=True).start()
+            if not helpers.is_abstract_socket_namespace(address):
+                Path(address).unlink()
+        server._forkserver_alive_fd = server._forkserver_pid = server._forkserver_address = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from multiprocessing.connection import Connection
 
 import pytest
@@ -37,3 +39,36 @@ def test_a_forked_node_reads_on_no_more_threads_than_it_computes_on(place: Place
         node.start()
         node.join()
     assert answer.recv() == 1
+
+
+def tell(asked: Connection, answer: Connection) -> None:
+    asked.recv()
+    answer.send(os.environ.get("TOLD"))
+
+
+def test_processes_of_the_callers_own_are_neither_waited_for_nor_ended(monkeypatch: pytest.MonkeyPatch):
+    context = multiprocessing.get_context("forkserver")
+    told = []
+
+    def fork() -> None:
+        asked, ask = context.Pipe(duplex=False)
+        answer, theirs = context.Pipe(duplex=False)
+        context.Process(target=tell, args=(asked, theirs)).start()
+        told.append((ask, answer))
+
+    def fork_from_ours(value: str) -> None:
+        monkeypatch.setenv("TOLD", value)
+        with current_fork_server(start=True):
+            fork()
+
+    monkeypatch.setenv("TOLD", "own")
+    fork()
+    for value in ("ours", "anew"):
+        thread = threading.Thread(target=fork_from_ours, args=(value,), daemon=True)
+        thread.start()
+        thread.join(20)
+    answers = []
+    for ask, answer in told:
+        ask.send(None)
+        answers.append(answer.recv())
+    assert answers[1:] == ["ours", "anew"]
