@@ -43,9 +43,11 @@ MODULES = (
 )
 
 gc.disable()
-for module in MODULES:
-    import_module(module)
-read_descriptions()
-# What was imported is no garbage: no step looks there for some, which would also give it a copy of each page.
-gc.freeze()
-gc.enable()
+try:
+    for module in MODULES:
+        import_module(module)
+    read_descriptions()
+finally:
+    # What was imported is no garbage: no step looks there for some, which would also give it a copy of each page.
+    gc.freeze()
+    gc.enable()
