@@ -61,7 +61,7 @@ def _node_processes() -> Iterator[None]:
     from batch_pipeline.orchestration.home import use_dagster_home
 
     use_dagster_home()
-    with current_fork_server(start=True):
+    with current_fork_server():
         yield
 
 

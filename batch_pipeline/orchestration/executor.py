@@ -51,10 +51,11 @@ class LocalExecutor(Executor):
             end_dead_runs(instance)
             instance.add_run_tags(plan_context.run_id, holder_tag(ProcessIdentity.current(), plan_context.run_id))
             stack.enter_context(_without_main())
-            several = _node_count(plan_context) > 1
-            stack.enter_context(current_fork_server(start=several))
+            inner: Executor = StandAloneExecutor(retries=self.retries)
+            if _node_count(plan_context) > 1:
+                stack.enter_context(current_fork_server())
+                inner = self._several_nodes()
             stack.enter_context(_stopping(instance, plan_context.run_id))
-            inner = self._several_nodes() if several else StandAloneExecutor(retries=self.retries)
             for event in inner.execute(plan_context, execution_plan):
                 yield event
                 if event.is_step_success and event.node_name == "ingest_manifest":

@@ -21,10 +21,10 @@ PRELOAD = ("dagster._core.executor.multiprocess", "batch_pipeline.orchestration.
 
 
 @contextmanager
-def current_fork_server(*, start: bool) -> Iterator[None]:
+def current_fork_server() -> Iterator[None]:
     """While this runs, step processes are forked with the environment as it is now.
 
-    With `start` the fork server begins to import what steps need at once, beside whatever comes before the first step.
+    It begins to import what steps need at once, beside whatever comes before the first step.
 
     Python keeps one fork server a process, for good; where the environment has changed since (a notebook that set
     its credentials, a second deployment), the old one is left to end, unless another run still uses it.
@@ -34,10 +34,9 @@ def current_fork_server(*, start: bool) -> Iterator[None]:
         if _users == 0 and _environment != dict(os.environ):
             _leave()
             _environment = dict(os.environ)
-        if start:
-            forkserver.set_forkserver_preload(list(PRELOAD))
-            forkserver.ensure_running()
-            _ours = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        forkserver.set_forkserver_preload(list(PRELOAD))
+        forkserver.ensure_running()
+        _ours = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         _users += 1
     try:
         yield

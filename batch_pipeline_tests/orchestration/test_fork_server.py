@@ -34,7 +34,7 @@ def test_a_forked_node_reads_on_no_more_threads_than_it_computes_on(place: Place
     (shard,) = service.plan(parameters, place.deployment, owner)
     context = multiprocessing.get_context("forkserver")
     answer, theirs = context.Pipe(duplex=False)
-    with current_fork_server(start=True):
+    with current_fork_server():
         node = context.Process(target=infer, args=(shard, place.deployment.settings, owner, theirs))
         node.start()
         node.join()
@@ -58,7 +58,7 @@ def test_processes_of_the_callers_own_are_neither_waited_for_nor_ended(monkeypat
 
     def fork_from_ours(value: str) -> None:
         monkeypatch.setenv("TOLD", value)
-        with current_fork_server(start=True):
+        with current_fork_server():
             fork()
 
     monkeypatch.setenv("TOLD", "own")
