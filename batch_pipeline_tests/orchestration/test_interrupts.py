@@ -55,10 +55,13 @@ def test_a_signal_that_comes_once_the_service_has_finished_changes_nothing(insta
     sent = []
 
     def interrupt_at_the_end(_: Progress) -> None:
-        if not sent and latest_run(instance, "batch_service", "flowers").is_finished:
-            time.sleep(1)
-            sent.append(signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+        if sent:
+            return
+        sent.append(signal.SIGINT)
+        while not latest_run(instance, "batch_service", "flowers").is_finished:
+            time.sleep(0.01)
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
 
     launched = launch(place.parameters(), wait=True, instance=instance, on_progress=interrupt_at_the_end)
     assert (launched.state, launched.message, sent) == ("finished", "", [signal.SIGINT])
