@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -49,6 +50,7 @@ class Workbench:
 
     def __init__(self, root: Path, bucket: str, env: Mapping[str, str], *, runs: int, quick: bool) -> None:
         self.bucket = bucket
+        self._home = Location(bucket, "")
         self.runs = runs
         self.quick = quick
         self.env = env
@@ -58,6 +60,12 @@ class Workbench:
     @cached_property
     def deployment(self) -> Deployment:
         return Deployment.from_environment(self.env)
+
+    def on_disk(self) -> Workbench:
+        """The same, but that inputs and results are files: no store works on the same cores. Rivals know none."""
+        bench = copy.copy(self)
+        bench._home = Location("", f"{self._root}/disk/".removeprefix("/"), "file")
+        return bench
 
     def amount(self, full: int, quick: int) -> int:
         """How much there is to do."""
@@ -71,10 +79,10 @@ class Workbench:
         self.deployment.registry.push(folder, f"{name}:1")
 
     def put(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> str:
-        """Uploads files, each by its name and pieces; returns the folder."""
+        """Writes files, each by its name and pieces; returns the folder."""
 
         def put_one(file: tuple[str, Iterable[bytes]]) -> None:
-            with self.deployment.storage.open_writer(Location(self.bucket, folder + file[0])) as writer:
+            with self.deployment.storage.open_writer(self._home.child(folder + file[0])) as writer:
                 for piece in file[1]:
                     writer.write(piece)
 
@@ -83,13 +91,13 @@ class Workbench:
         return folder
 
     def service(self, model: str, folder: str, **parameters: Any) -> dict[str, Any]:
-        """The parameters of a new service over a folder, or a manifest, of the bucket."""
+        """The parameters of a new service over a folder, or a manifest."""
         name = f"service-{next(self._numbers)}"
         return {
             "name": name,
             "model": model,
-            "input_path": f"s3://{self.bucket}/{folder}",
-            "output_path": f"s3://{self.bucket}/out/{name}/",
+            "input_path": self._home.child(folder).uri,
+            "output_path": self._home.child(f"out/{name}/").uri,
             **parameters,
         }
 
@@ -127,14 +135,14 @@ class Workbench:
 
     def files(self, done: Done) -> list[Location]:
         """Where the results are."""
-        found = self.deployment.storage.list(Location(self.bucket, done.output))
+        found = self.deployment.storage.list(self._home.child(done.output))
         keys = [info.location for info in found if info.size]
         return [one for one in keys if "/_batch/" not in one.key and not one.key.endswith(".manifest")]
 
     def clear(self, *done: Done) -> None:
         storage = self.deployment.storage
         for one in done:
-            storage.delete(info.location for info in storage.list(Location(self.bucket, one.output)))
+            storage.delete(info.location for info in storage.list(self._home.child(one.output)))
 
     def works(
         self, ours: Run, other: Run, *, whole: str, one: str, agree: Callable[[Done, Done], None]

@@ -10,7 +10,7 @@ from benchmarks.workbench import Workbench
 
 
 def run(bench: Workbench) -> list[Outcome]:
-    return [against_memory(bench, "resnet50", resnet50, bench.amount(300, 4))]
+    return against_memory(bench, "resnet50", resnet50, bench.amount(300, 4))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from benchmarks.workbench import Workbench
 
 
 def run(bench: Workbench) -> list[Outcome]:
-    return [against_memory(bench, "squeezenet", squeezenet, bench.amount(2000, 12))]
+    return against_memory(bench, "squeezenet", squeezenet, bench.amount(2000, 12))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Images that are in memory already: decode, resize and infer, as fast as both cores can; nothing is written.
 
 Prints the seconds of the loop alone, and the best label of each image with its probability. An image is prepared as
-ImageNet's preprocessing says, but only the pixels that the crop keeps are ever made.
+ImageNet's preprocessing says: what came out in other pixels would be no rival.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def main(store_name: str, folder: str, _output: str, model: str) -> None:
     sessions = [onnxruntime.InferenceSession(package, options) for _ in range(CORES)]
     for session in sessions:
         _scores(session, images[:1])
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(CORES) as threads:
         starts = range(0, len(images), BATCH)
         turns = [starts[core::CORES] for core in range(CORES)]
         done = list(threads.map(lambda session, turn: _in_turn(session, images, turn), sessions, turns))
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
     scores = np.concatenate([part for _, part in sorted(pair for core in done for pair in core)])
     best = scores.argmax(axis=1)
     answers = [[int(label), float(row[label])] for label, row in zip(best, _softmax(scores), strict=True)]
-    print(json.dumps({"seconds": seconds, "answers": answers}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "answers": answers}))
 
 
 def _in_turn(session: onnxruntime.InferenceSession, images: list[bytes], turn: range) -> list[tuple[int, np.ndarray]]:
@@ -66,9 +66,8 @@ def _prepare(data: bytes, place: np.ndarray) -> None:
     scale = min(image.size) / SHORTEST
     width, height = (int(edge / scale) for edge in image.size)
     left, top = (width - SIZE) // 2, (height - SIZE) // 2
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, (left + SIZE) * across, (top + SIZE) * down)
-    small = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    small = resized.crop((left, top, left + SIZE, top + SIZE))
     np.multiply(np.asarray(small).transpose(2, 0, 1), SCALE, out=place)
     place -= SHIFT
 
