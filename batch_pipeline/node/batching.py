@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain
@@ -44,9 +44,10 @@ class Answered:
 
 @dataclass
 class _Piece:
-    inputs: Mapping[str, Array]
+    make: Callable[[], Mapping[str, Array]]
     rows: int
     answer: Future[Answered]
+    inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,19 @@ class BatchingEngine:
 
     def submit(self, inputs: Mapping[str, Array], rows: int) -> Future[Answered]:
         """The answers to `rows` rows. Memory is bounded by how many of these a caller lets run at once."""
-        answer: Future[Answered] = Future()
         if rows:
-            self._waiting.put(_Piece(inputs, rows, answer))
-        else:
-            answer.set_result(Answered())
+            return self.submit_unmade(lambda: inputs, rows)
+        answer: Future[Answered] = Future()
+        answer.set_result(Answered())
+        return answer
+
+    def submit_unmade(self, make: Callable[[], Mapping[str, Array]], rows: int) -> Future[Answered]:
+        """The same for inputs that are made on the engine's thread just before the call: what `make` raises is raised.
+
+        For an engine that has a thread for each core. One that computes elsewhere would wait.
+        """
+        answer: Future[Answered] = Future()
+        self._waiting.put(_Piece(make, rows, answer))
         return answer
 
     def stop(self) -> None:
@@ -129,7 +138,8 @@ class BatchingEngine:
         """The outermost edge of the thread: whatever goes wrong goes to those who wait for the answers."""
         ended = False
         while not ended:
-            pieces, ended = self._next_batch()
+            waiting, ended = self._next_batch()
+            pieces = [piece for piece in waiting if _is_made(piece)]
             if not pieces:
                 continue
             try:
@@ -178,6 +188,16 @@ class BatchingEngine:
         rows = sum(piece.rows for piece in pieces)
         answered = answer_rows(self._engine, self._rule, inputs, rows, self._size)
         return _scatter(answered, [piece.rows for piece in pieces])
+
+
+def _is_made(piece: _Piece) -> bool:
+    """Makes the inputs of a piece. What goes wrong goes to whoever waits for its answer, and to nobody else."""
+    try:
+        piece.inputs = piece.make()
+    except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+        piece.answer.set_exception(error)
+        return False
+    return True
 
 
 def size_of(rule: BatchRule) -> BatchSize:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import InputFailed
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.preprocessing import ImagePreprocessing
 from batch_pipeline.node.answers import answer_texts
-from batch_pipeline.node.batching import BatchingEngine
+from batch_pipeline.node.batching import Answered, BatchingEngine
 from batch_pipeline.node.images import file_tensor
 from batch_pipeline.node.sample import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -22,18 +29,27 @@ class FileWork:
     binding: Binding
     steps: ImagePreprocessing
     engine: BatchingEngine
-    decoders: Executor
+    decoders: Executor | None
+    """None: the engine's own threads decode."""
     sample: Sample
 
     def line(self, data: bytes) -> bytes:
         """The answer to one file as a line. Raises InputFailed."""
-        source = self.binding.file
-        assert source is not None  # a binding of kind `file` has one
-        tensor = self.decoders.submit(file_tensor, data, source, self.steps).result()
-        answered = self.engine.submit({source.tensor.name: tensor}, 1).result()
+        answered = self._submit(data).result()
         if answered.failed:
             raise InputFailed(answered.failed[0].code, answered.failed[0].message)
         text = answer_texts(self.binding, answered.outputs, 1)[0]
         if self.sample.wanted:
             self.sample.add({"answer": json.loads(text)})
         return text.encode() + b"\n"
+
+    def _submit(self, data: bytes) -> Future[Answered]:
+        make = partial(self._inputs, data)
+        if self.decoders is None:
+            return self.engine.submit_unmade(make, 1)
+        return self.engine.submit(self.decoders.submit(make).result(), 1)
+
+    def _inputs(self, data: bytes) -> dict[str, Array]:
+        source = self.binding.file
+        assert source is not None  # a binding of kind `file` has one
+        return {source.tensor.name: file_tensor(data, source, self.steps)}

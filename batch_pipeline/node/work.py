@@ -10,7 +10,7 @@ from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.preprocessing import load
 from batch_pipeline.node.batching import BatchingEngine, BatchRule
 from batch_pipeline.node.csv_unit import CsvWork
-from batch_pipeline.node.engine import Engine, OnnxEngine
+from batch_pipeline.node.engine import CPU, Engine, OnnxEngine
 from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import NodeJob
 from batch_pipeline.node.sample import Sample
@@ -42,7 +42,9 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
         sample = Sample(samples)
         if binding.kind == "file":
-            yield FileWork(binding, load(job.model_folder), batching, pool, sample)
+            # On CPUs what decodes and what computes take the same cores: one thread each does both in turn.
+            decoders = None if tuple(job.providers) == CPU else pool
+            yield FileWork(binding, load(job.model_folder), batching, decoders, sample)
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from batch_pipeline.errors import NodeFailed
+from batch_pipeline.errors import InputFailed, NodeFailed
 from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
 from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node.engine import BatchFailed, OnnxEngine, OutOfMemory
@@ -214,6 +215,21 @@ def test_batches_fill_across_files_and_come_back_to_them(save: Save) -> None:
     assert [sorted(answer.failed) for answer in answers] == [[], [0], [], [0, 2]]
     words = [list(answer.outputs.get("word", [])) for answer in answers]
     assert words == [["a", "b"], [], ["c"], ["a"]]
+
+
+def test_inputs_that_cannot_be_made_fail_their_piece_alone(save: Save) -> None:
+    def make(piece: int) -> dict[str, Any]:
+        if piece == 2:
+            raise InputFailed("not_an_image", "the file is no image")
+        return {"i": np.array([piece], np.int64)}
+
+    engine = OnnxEngine(picky(save), threads=1, providers=CPU, outputs=["word"])
+    with BatchingEngine(engine, BatchRule(most=64)) as batching:
+        futures = [batching.submit_unmade(partial(make, piece), 1) for piece in (0, 2, 1, 9)]
+        with pytest.raises(InputFailed, match="no image"):
+            futures[1].result()
+        assert [futures[number].result().outputs.get("word") for number in (0, 2)] == ["a", "b"]
+        assert sorted(futures[3].result().failed) == [0]
 
 
 def test_no_rows_are_answered_without_a_call(save: Save) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from batch_pipeline.errors import InputFailed
 from batch_pipeline.models.binding import FileInput, Tensor
-from batch_pipeline.models.preprocessing import ImagePreprocessing
+from batch_pipeline.models.preprocessing import ImagePreprocessing, Size
 from batch_pipeline.node.images import file_tensor
 
 RNG = np.random.default_rng(7)
@@ -90,6 +92,43 @@ def test_shortest_edge_center_crop_and_normalization() -> None:
     expected = (scaled - np.array([0.1, 0.2, 0.3], np.float32)) / np.array([0.4, 0.5, 0.6], np.float32)
     tensor = file_tensor(encoded(pixels), image_input(6, 6, layout="NHWC"), steps)
     np.testing.assert_array_equal(tensor[0], expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    shortest=st.sampled_from([7, 8, 16, 24, 64]),
+    crop=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    resample=st.sampled_from(sorted(Image.Resampling)),
+)
+def test_the_crop_is_cut_out_of_the_whole_image_resized(
+    height: int, width: int, shortest: int, crop: tuple[int, int], resample: int
+) -> None:
+    """Pillow resizes a part by other weights, and may take rows before columns there: other pixels."""
+    steps = ImagePreprocessing(
+        size=Size(shortest_edge=shortest),
+        resample=resample,
+        do_center_crop=True,
+        crop_size=Size(*crop),
+        do_rescale=False,
+        do_normalize=False,
+    )
+    pixels = photo(height, width)
+    tensor = file_tensor(encoded(pixels), image_input(None, None, layout="NHWC", element="uint8"), steps)
+    edge = min(height, width)
+    new_height, new_width = int(shortest * height / edge), int(shortest * width / edge)
+    whole = np.asarray(Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling(resample)))
+    np.testing.assert_array_equal(tensor[0], middle(whole, *crop))
+
+
+def middle(pixels: Any, height: int, width: int) -> Any:
+    """Padded with zeros to at least the crop, as the processors do, and then cut."""
+    rows, columns, _ = pixels.shape
+    more = max(0, height - rows), max(0, width - columns)
+    padded = np.pad(pixels, (*((one - one // 2, one // 2) for one in more), (0, 0)))
+    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+    return padded[top : top + height, left : left + width]
 
 
 def test_a_crop_larger_than_the_image_has_zeros_around_it() -> None:
