@@ -31,7 +31,7 @@ test: $(project)
 	$(venv)/bin/python -m pytest $(ARGS)
 
 test-faults: $(project)
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_fuzzed.py $(ARGS)
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_fuzzed.py batch_pipeline_tests/models/test_zip_map.py $(ARGS)
 	FAULT_TRIALS=$(or $(TRIALS),200) FAULT_FIGURES=docs/reliability.md $(venv)/bin/python -m pytest batch_pipeline_tests/faults/test_killed*.py batch_pipeline_tests/faults/test_ledger_model.py $(ARGS)
 
 lint: $(project)

@@ -64,6 +64,8 @@ class ResponseLeaf:
     form: Literal["scalar", "array", "matrix", "map", "any"]
     type: BasicType | None = None
     """What the schema says of the value (of an array's elements); None without a schema."""
+    keys: tuple[str, ...] | None = None
+    """Those of a map whose values come as an array, [N, len(keys)]: a node that took the ZipMap out fills this in."""
 
 
 @dataclass(frozen=True)

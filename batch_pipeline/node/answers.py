@@ -12,7 +12,7 @@ from batch_pipeline.models.binding import Binding, Path, ResponseLeaf
 from batch_pipeline.models.schema import json_path
 from batch_pipeline.node.classes import classified
 from batch_pipeline.node.engine import Outputs
-from batch_pipeline.node.leaf_texts import Texts, joined, texts_of
+from batch_pipeline.node.leaf_texts import Texts, joined, map_texts, texts_of
 
 
 def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> Texts:
@@ -29,6 +29,8 @@ def answer_texts(binding: Binding, outputs: Outputs, rows: int) -> Texts:
 def _leaf_texts(leaf: ResponseLeaf, outputs: Outputs) -> Texts:
     value = outputs[leaf.output]
     if not isinstance(value, list):
+        if leaf.keys is not None:
+            return map_texts(leaf.keys, value)
         if leaf.form == "scalar":
             value = value.reshape(len(value), -1)
             if value.shape[1:] != (1,):

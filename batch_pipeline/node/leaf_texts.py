@@ -71,16 +71,22 @@ def _are_alike(rows: list[Any]) -> bool:
 
 def _maps(rows: list[dict[Any, float]]) -> Texts:
     import numpy as np
-    import orjson
 
     keys = list(rows[0])
     values = np.fromiter(chain.from_iterable(row.values() for row in rows), np.float64, len(rows) * len(keys))
-    table = values.reshape(len(rows), len(keys))
+    return map_texts([str(key) for key in keys], values.reshape(len(rows), len(keys)))
+
+
+def map_texts(keys: Sequence[str], table: Array) -> Texts:
+    """Rows of numbers as objects with these keys. The numbers are written as Python's floats, as they are in maps."""
+    import numpy as np
+    import orjson
+
     pieces: list[Texts | str] = []
     for place, key in enumerate(keys):
-        pieces.append(f"{',' if place else '{'}{orjson.dumps(str(key)).decode()}:")
-        pieces.append(_scalars(np.ascontiguousarray(table[:, place]), None))
-    return joined([*pieces, "}"], len(rows))
+        pieces.append(f"{',' if place else '{'}{orjson.dumps(key).decode()}:")
+        pieces.append(_scalars(np.ascontiguousarray(table[:, place], np.float64), None))
+    return joined([*pieces, "}"], len(table))
 
 
 def _in_brackets(texts: Texts, size: int) -> Texts:

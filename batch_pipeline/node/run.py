@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING
 
-from batch_pipeline.node.job import NodeJob, Progress, Recorder
+from batch_pipeline.node.job import NodeJob, Progress, Recorder, Unit
 from batch_pipeline.node.reading import Sources
 from batch_pipeline.node.tally import Tally
 from batch_pipeline.node.work import opened_work
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 """Units. A request to a store is mostly waiting, so that small ones take many."""
+IN_WAITING = 4 * AT_ONCE
+"""So many are got out of the list before they are asked for: more of them are, once few are left."""
 
 
 def run_node(
@@ -48,28 +51,74 @@ def run_node(
 
 
 def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally) -> None:
-    """Keeps every worker busy with one unit and one more in waiting; raises what a worker raised."""
-    finished: SimpleQueue[Future[None]] = SimpleQueue()
-    running = 0
-    for unit in job.units:
-        node.poll()
-        if node.stopped:
-            break
-        workers.submit(node.process, unit).add_done_callback(finished.put)
-        running += 1
-        while running >= 2 * AT_ONCE:
-            running -= _taken(finished, node, tally)
-    while running:
-        running -= _taken(finished, node, tally)
-
-
-def _taken(finished: SimpleQueue[Future[None]], node: Worker, tally: Tally) -> int:
-    """Waits a little for one unit to finish; how many did."""
+    """Keeps units in waiting for every worker; raises what a worker raised."""
+    crew = _Crew(node, workers, tally)
     try:
-        finished.get(timeout=POLL_SECONDS).result()
-        taken = 1
-    except Empty:
-        taken = 0
-    node.poll()
-    tally.say()
-    return taken
+        for unit in job.units:
+            crew.look_after()
+            if node.stopped:
+                break
+            crew.add(unit)
+            while crew.has_enough and not node.stopped:
+                crew.await_news()
+    finally:
+        crew.dismiss()
+    while crew.is_at_work:
+        crew.await_news()
+    crew.look_after()
+
+
+class _Crew:
+    """Workers that help themselves to what waits. For the node's own thread.
+
+    To hand each unit over, and to wait for its end, would cost a small one more than much of what is done with it.
+    """
+
+    def __init__(self, node: Worker, workers: Executor, tally: Tally) -> None:
+        self._node, self._workers, self._tally = node, workers, tally
+        self._waiting: SimpleQueue[Unit | None] = SimpleQueue()
+        self._started = 0
+        self._ended: list[Future[None]] = []
+        self._news = Event()
+        """Few units are waiting, or a worker is at its end."""
+
+    @property
+    def has_enough(self) -> bool:
+        return self._waiting.qsize() >= IN_WAITING
+
+    @property
+    def is_at_work(self) -> bool:
+        return len(self._ended) < self._started
+
+    def add(self, unit: Unit) -> None:
+        self._waiting.put(unit)
+        if self._started < AT_ONCE:
+            self._started += 1
+            self._workers.submit(self._work).add_done_callback(self._end)
+
+    def dismiss(self) -> None:
+        """Lets the workers come to their end, once nothing waits any more."""
+        for _ in range(self._started):
+            self._waiting.put(None)
+
+    def await_news(self) -> None:
+        self._news.wait(POLL_SECONDS)
+        self._news.clear()
+        self.look_after()
+
+    def look_after(self) -> None:
+        """Raises what a worker has failed with."""
+        self._node.poll()
+        self._tally.say()
+        for worker in self._ended:
+            worker.result()
+
+    def _work(self) -> None:
+        while (unit := self._waiting.get()) is not None:
+            self._node.process(unit)
+            if self._waiting.qsize() < AT_ONCE and not self._news.is_set():
+                self._news.set()
+
+    def _end(self, worker: Future[None]) -> None:
+        self._ended.append(worker)
+        self._news.set()

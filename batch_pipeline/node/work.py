@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from batch_pipeline.models.binding import Binding
 from batch_pipeline.models.preprocessing import load
@@ -31,13 +32,15 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
     outputs = [leaf.output for leaf in binding.response]
     with ExitStack() as stack:
         if engine is None:
-            engine = OnnxEngine(
+            engine = loaded = OnnxEngine(
                 job.model_folder / job.model_file,
                 threads=job.threads,
                 providers=job.providers,
                 outputs=outputs,
                 limit=stack.enter_context(TimeLimit(job.batch_seconds)),
+                maps=[leaf.output for leaf in binding.response if leaf.form == "map"],
             )
+            binding = _with_keys(binding, loaded.keys)
         batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
         sample = Sample(samples)
@@ -48,6 +51,13 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
+
+
+def _with_keys(binding: Binding, keys: Mapping[str, tuple[str, ...]]) -> Binding:
+    """The binding, as it is for maps that come as arrays."""
+    if not keys:
+        return binding
+    return replace(binding, response=tuple(replace(leaf, keys=keys.get(leaf.output)) for leaf in binding.response))
 
 
 def batch_rule(binding: Binding) -> BatchRule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -50,13 +51,7 @@ class Buckets:
         start_after: str | None,
         refused: Refusals | None,  # noqa: ARG002  a bucket has no links
     ) -> Iterator[ObjectInfo]:
-        subject = f"bucket {folder.bucket}"
-        pages = self._pages(folder, start_after)
-        while True:
-            with boto_errors(subject, bucket=folder.bucket):
-                page = next(pages, None)
-            if page is None:
-                return
+        for page in self._pages(folder, start_after):
             for found in page.get("Contents", ()):
                 location = Location(folder.bucket, found["Key"])
                 yield ObjectInfo(location, found["Size"], found["ETag"].strip('"'), found["LastModified"])
@@ -184,9 +179,26 @@ class Buckets:
             yield chunk
 
     def _pages(self, folder: Location, start_after: str | None) -> Iterator[Any]:
+        """From the third on each is asked for while the one before it is read. Who wants no more than a few keys asks
+        for no page that he does not come to."""
         after: Any = {} if start_after is None else {"StartAfter": start_after}
         paginator = self._connection.client.get_paginator("list_objects_v2")
-        return iter(paginator.paginate(Bucket=folder.bucket, Prefix=folder.key, **after))
+        pages = iter(paginator.paginate(Bucket=folder.bucket, Prefix=folder.key, **after))
+
+        def next_page() -> Any:
+            with boto_errors(f"bucket {folder.bucket}", bucket=folder.bucket):
+                return next(pages, None)
+
+        for _ in range(2):
+            if (page := next_page()) is None:
+                return
+            yield page
+        with ThreadPoolExecutor(1, thread_name_prefix="list") as pool:
+            page = next_page()
+            while page is not None:
+                coming = pool.submit(next_page)
+                yield page
+                page = coming.result()
 
     def _put(self, location: Location, data: bytes, conditions: dict[str, str]) -> str:
         with boto_errors(location, bucket=location.bucket):

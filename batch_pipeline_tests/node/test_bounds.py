@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from batch_pipeline.errors import NodeFailed
 from batch_pipeline.locations import Location
+from batch_pipeline.node import run as run_module
 from batch_pipeline.node import worker
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.budget import ByteBudget
+from batch_pipeline.node.job import Unit
 from batch_pipeline.node.run import run_node
 from batch_pipeline.storage import Storage
 from batch_pipeline.storage.objects import Stream
@@ -110,3 +114,60 @@ def test_a_large_csv_is_not_opened_before_its_turn(tmp_path: Path, monkeypatch: 
     run_node(made, storage, None, records)  # type: ignore[arg-type]
     assert len(records.outcomes) == 4
     assert storage.most == 1
+
+
+def test_a_long_list_is_read_no_further_than_its_units_are_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing gets done, and again while it does."""
+    taken = done = 0
+    ahead: list[int] = []
+    go_on = threading.Event()
+    lock = threading.Lock()
+
+    def units() -> Iterator[Unit]:
+        nonlocal taken
+        for number in range(10 * run_module.IN_WAITING):
+            taken += 1
+            ahead.append(taken - done)
+            if taken == run_module.IN_WAITING + run_module.AT_ONCE:
+                threading.Timer(0.3, go_on.set).start()
+            yield unit(tmp_path / "a.csv", number)
+
+    def process(self: worker.Worker, one: Unit) -> None:
+        nonlocal done
+        go_on.wait(20)
+        with lock:
+            done += 1
+
+    monkeypatch.setattr(worker.Worker, "process", process)
+    work = replace(job("logistic", tmp_path / "m", request=rows_schema("a", "b", "c", "d")), units=units())
+    run_node(work, Storage(allow_local=True), None, Records())  # type: ignore[arg-type]
+    assert go_on.is_set()
+    assert taken == done == 10 * run_module.IN_WAITING
+    assert max(ahead) <= run_module.IN_WAITING + run_module.AT_ONCE + 1
+
+
+def test_a_worker_that_fails_ends_the_node_though_the_list_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def units() -> Iterator[Unit]:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            yield unit(tmp_path / "a.csv", number)
+
+    def process(self: worker.Worker, one: Unit) -> None:
+        if one.line == 1000:
+            raise NodeFailed("no more")
+
+    monkeypatch.setattr(worker.Worker, "process", process)
+    work = replace(job("logistic", tmp_path / "m", request=rows_schema("a", "b", "c", "d")), units=units())
+    guard = threading.Timer(20, ended.set)
+    guard.start()
+    with pytest.raises(NodeFailed, match="no more"):
+        run_node(work, Storage(allow_local=True), None, Records())  # type: ignore[arg-type]
+    guard.cancel()
+    assert not ended.is_set()
