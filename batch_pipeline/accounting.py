@@ -103,13 +103,13 @@ class Account:
 
         for shard in self._plan.shards:
             with stored_tables(self._storage, self._layout.shard(shard.node)) as stored:
-                for table in stored.read(PLANNED):
+                for table in stored.of_node(shard.node, PLANNED):
                     planned.add(table, self._range("line"))
                     repeated = table.filter(pl.col("duplicate_of").is_not_null()).select("line", "duplicate_of")
                     repeats.add(repeated, self._range("duplicate_of"))
         planned.seal()
         repeats.seal()
-        for outcomes in recorded(self._storage, self._layout):
+        for outcomes in recorded(self._storage, self._layout, self._plan.division):
             known = outcomes.filter(pl.col("line") // self._width < self._parts)
             ledger.add(known, self._range("line"))
         ledger.seal()
@@ -163,7 +163,7 @@ class Account:
         with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
             made = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
         composed = [one for one in made if one is not None]
-        append_composed(self._storage, self._layout, composed, attempt=self._plan.attempt)
+        append_composed(self._storage, self._layout, self._plan.division, composed, attempt=self._plan.attempt)
         lost = [line for line, one in zip(self._divided, made, strict=True) if one is None]
         if lost:
             others = f" and of {len(lost) - 1} others" if len(lost) > 1 else ""

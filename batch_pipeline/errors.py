@@ -116,6 +116,10 @@ class ServiceMadeOver(ServiceFailed):
     """The output folder was made over from something else since this run began, and is no longer its own."""
 
 
+class RecordDamaged(ServiceFailed):
+    """One of the service's own records in its output folder can't be read. Nothing was done on the strength of it."""
+
+
 class ScratchFull(ServiceFailed):
     """There is no room on this machine's disk for what a step sets aside."""
 

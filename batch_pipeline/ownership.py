@@ -28,6 +28,8 @@ LOCK_SECONDS = 30.0
 """A lock that has not been heard of for this long is a dead holder's."""
 BEAT_SECONDS = 5.0
 POLL_SECONDS = 0.5
+LARGEST = 2**16
+"""Bytes of a lock; of what is no lock no more is read."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,8 @@ class Heartbeat:
 def _read(storage: Storage, layout: OutputLayout) -> tuple[_Lock, str] | None:
     """The lock and its ETag; None where there is none. Raises OutputRefused where it is none of ours."""
     try:
-        with storage.open(layout.lock) as stream:
-            data = b"".join(stream)
+        with storage.open(layout.lock, end=LARGEST) as stream:
+            data = stream.read()
     except ObjectNotFound:
         return None
     try:
