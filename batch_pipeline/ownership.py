@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -178,13 +179,16 @@ class Heartbeat:
     def __init__(
         self, storage: Storage, layout: OutputLayout, owner: Owner, *, lock_seconds: float = LOCK_SECONDS
     ) -> None:
-        self._storage, self._layout, self._owner = storage, layout, owner
+        self._storage, self._layout, self._owner, self._lock_seconds = storage, layout, owner, lock_seconds
         self._beat_seconds = min(BEAT_SECONDS, lock_seconds / 6)
         self._trusted_seconds = lock_seconds / 3
         self._renewed = _seconds()
         self._asking = threading.Lock()
         self._ended = threading.Event()
         self.lost = False
+
+    def __reduce__(self) -> tuple[Callable[..., Heartbeat], tuple[object, ...]]:
+        return _not_trusting, (self._storage, self._layout, self._owner, self._lock_seconds)
 
     def check(self) -> None:
         """Raises OwnershipLost where another run has taken the folder over, StorageFailed where nobody can say."""
@@ -235,6 +239,13 @@ class Heartbeat:
         finally:
             self._ended.set()
             thread.join()
+
+
+def _not_trusting(storage: Storage, layout: OutputLayout, owner: Owner, lock_seconds: float) -> Heartbeat:
+    """In another process of the same run: it asks before anything, and from then on whenever that was long ago."""
+    heartbeat = Heartbeat(storage, layout, owner, lock_seconds=lock_seconds)
+    heartbeat._renewed = -math.inf
+    return heartbeat
 
 
 def _read(storage: Storage, layout: OutputLayout) -> tuple[_Lock, str] | None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from batch_pipeline.storage.failures import changed, not_found
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
 from batch_pipeline.storage.retries import check_permission
 
+ASKED_LATELY = 0.5
+"""Seconds. A permission that was asked for longer ago is asked for again once there is nothing left to wait for."""
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
 
@@ -93,8 +96,7 @@ class Disk:
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
-        check_permission()
-        with _locked(path.parent):
+        with _permitted_in(path.parent):
             if if_absent and os.path.lexists(path):
                 raise changed(location)
             if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
@@ -241,6 +243,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _permitted_in(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder with a permission that was asked for just before: this process may have been asleep
+    while it waited. Not under the lock, as what is asked may write in that folder."""
+    while True:
+        check_permission()
+        asked = time.time()
+        with _locked(folder):
+            if abs(time.time() - asked) < ASKED_LATELY:
+                yield
+                return
 
 
 @contextmanager
