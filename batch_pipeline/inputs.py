@@ -13,7 +13,7 @@ import orjson
 
 from batch_pipeline.errors import AccessDenied, InputFailed, InputMissing, ObjectNotFound, PreconditionFailed
 from batch_pipeline.locations import Location, Source, source_name
-from batch_pipeline.manifest import BOM, content_identity, parse_line
+from batch_pipeline.manifest import BOM, LONGEST_LINE, LineTooLong, content_identity, parse_line
 from batch_pipeline.manifest_columns import blocks, columns
 from batch_pipeline.storage import Storage
 
@@ -137,12 +137,15 @@ class InputList:
     def _manifest_columns(self) -> Iterator[pl.DataFrame]:
         offset, line = 0, 1
         with self.storage.open(self.location, if_match=self.etag) as stream:
-            for block in blocks(iter(stream)):
-                found = columns(block, offset=offset, line=line, allow_local=self.allow_local)
-                if not found.is_empty():
-                    yield found
-                offset += len(block)
-                line += block.count(b"\n")
+            try:
+                for block in blocks(iter(stream)):
+                    found = columns(block, offset=offset, line=line, allow_local=self.allow_local)
+                    if not found.is_empty():
+                        yield found
+                    offset += len(block)
+                    line += block.count(b"\n")
+            except LineTooLong:
+                raise self._too_long(line) from None
 
     def _manifest(self, offset: int, line: int, only: Iterable[int] | None) -> Iterator[Input]:
         wanted = iter(only) if only is not None else None
@@ -150,16 +153,25 @@ class InputList:
         if following is None:
             return
         with self.storage.open(self.location, start=offset, if_match=self.etag) as stream:
-            for text in _lines(iter(stream)):
-                if following is None:
-                    return
-                if line >= following:
-                    stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
-                    if stripped:
-                        yield self._input(line, offset, stripped)
-                    following = next(wanted, None) if wanted is not None else following
-                offset += len(text)
-                line += 1
+            try:
+                for text in _lines(iter(stream)):
+                    if following is None:
+                        return
+                    if line >= following:
+                        stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
+                        if stripped:
+                            yield self._input(line, offset, stripped)
+                        following = next(wanted, None) if wanted is not None else following
+                    offset += len(text)
+                    line += 1
+            except LineTooLong:
+                raise self._too_long(line) from None
+
+    def _too_long(self, line: int) -> InputMissing:
+        return InputMissing(
+            f"input_path {self.location}, line {line}: the line has more than {LONGEST_LINE // 2**20} MiB, "
+            "which is the most that a line of a manifest may have"
+        )
 
     def _input(self, line: int, offset: int, text: bytes) -> Input:
         parsed = parse_line(text, allow_local=self.allow_local)
@@ -176,14 +188,21 @@ class InputList:
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines with their line ends, whatever the chunks."""
+    """Lines with their line ends, whatever the chunks. Raises LineTooLong."""
     rest: list[bytes] = []
+    length = 0
     for chunk in chunks:
         *whole, last = chunk.split(b"\n")
         for text in whole:
             rest.append(text)
+            if length + len(text) > LONGEST_LINE:
+                raise LineTooLong
             yield b"".join(rest) + b"\n"
             rest.clear()
+            length = 0
         rest.append(last)
+        length += len(last)
+        if length > LONGEST_LINE:
+            raise LineTooLong
     if text := b"".join(rest):
         yield text
