@@ -182,6 +182,12 @@ class NameTaken(StorageFailed):
     transient = False
 
 
+class OddName(StorageFailed):
+    """A file or a folder on a disk has a name that is not UTF-8: no location can name it, and no text."""
+
+    transient = False
+
+
 class PreconditionFailed(StorageFailed):
     """The object is not (or no longer) what a conditional read or write named."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
+from batch_pipeline.triggers.manifests import ManifestWatch
+from batch_pipeline.triggers.new_files import NewFilesWatch
 from batch_pipeline_tests.places import ROW, Place
 from batch_pipeline_tests.test_share_links import Site, answer
 
@@ -135,3 +138,38 @@ def _fresh(root: Path) -> Path:
     folder = root / "fresh"
     folder.mkdir()
     return folder
+
+
+def test_a_name_that_is_no_text_costs_its_own_input_alone(place: Place) -> None:
+    """On a disk a name is bytes. All others go on, in the order of their keys."""
+    for name in ("a.csv", "b/c.csv", "b/e.csv", "z.csv"):
+        place.put(name)
+    for odd in (b"b/d\xff.csv", b"caf\xe9.csv", b"c\xfe/x.csv"):
+        path = place.root / "in" / os.fsdecode(odd)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{ROW}\n")
+    # A name in text that looks like what an odd one is shown as is another file.
+    place.put("caf\\xe9.csv")
+    summary = place.run(error_threshold=1)
+    assert (summary.inputs, summary.succeeded, summary.failed) == (8, 5, 3)
+    done = [line["source"].partition("/in/")[2] for line in place.lines("infer-result-0.manifest")]
+    assert done == ["a.csv", "b/c.csv", "b/e.csv", "caf\\xe9.csv", "z.csv"]
+    failed = place.lines("infer-error-0.manifest")
+    assert [line["source"].partition("/in/")[2] for line in failed] == ["b/d\\xff.csv", "caf\\xe9.csv", "c\\xfe/"]
+    assert {line["error"]["code"] for line in failed} == {"bad_name"}
+    assert "not UTF-8" in failed[0]["error"]["message"]
+    # A second run finds the same list.
+    (place.output / "_batch/summary.json").unlink()
+    assert place.run("second", error_threshold=1).succeeded == 5
+
+
+def test_a_name_that_is_no_text_in_a_watched_folder_holds_nothing_up(place: Place) -> None:
+    place.put("a.csv")
+    place.put("x.manifest")
+    (place.root / "in" / os.fsdecode(b"\xff.manifest")).write_text("")
+    storage, root = Storage(allow_local=True), Location("", f"{place.root}/"[1:], "file")
+    folder = root.child("in/")
+    files = NewFilesWatch(storage, folder, root.child("s1/"), root.child("m/"), "files", 0, 10)
+    assert len(files.look(None, lambda _: ()).arrivals) == 1
+    (one,) = ManifestWatch(storage, folder, root.child("s2/")).look(None, lambda _: ()).arrivals
+    assert one.location.name == "x.manifest"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from batch_pipeline.errors import AccessDenied, NameTaken, StorageFailed
+from batch_pipeline.errors import AccessDenied, NameTaken, OddName, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import changed, not_found
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
@@ -198,8 +198,11 @@ def _children(path: Path, folder: Location, refused: Refusals | None) -> Iterato
             if _UNFINISHED.fullmatch(entry.name):
                 continue
             if any(0xDC80 <= ord(char) <= 0xDCFF for char in entry.name):
-                raise StorageFailed(f"{folder}: a file's name is not UTF-8: {os.fsencode(entry.name)!r}")
-            if entry.is_dir() or entry.is_file():
+                error = OddName(f"{folder}: a name is not UTF-8: {os.fsencode(entry.name)!r}")
+                if refused is None:
+                    raise error
+                refused(folder.child(f"{entry.name}/" if entry.is_dir() else entry.name), error)
+            elif entry.is_dir() or entry.is_file():
                 child = folder.child(f"{entry.name}/" if entry.is_dir() else entry.name)
                 real = _path_or_refusal(child, refused) if entry.is_symlink() else path / entry.name
                 if real is not None:
