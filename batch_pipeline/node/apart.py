@@ -91,7 +91,7 @@ class _Died(Exception):
 
     def __init__(self, status: int) -> None:
         self.stuck = status == STUCK
-        """It ended itself, since a call of the model did not come back."""
+        """It ended itself, since a call of the model, or a decoder, did not come back."""
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         super().__init__(f"{name}, as where memory ends" if name == "SIGKILL" else name)
 
@@ -245,7 +245,7 @@ class _Node:
     def _leave_out(self, unit: Unit, death: _Died) -> None:
         if death.stuck:
             code = "timed_out"
-            what = f"the model did not come back within {self._job.batch_seconds:g} seconds, and could not be ended"
+            what = f"its work did not come back within {self._job.batch_seconds:g} seconds, and could not be ended"
         else:
             code, what = "engine_died", f"the process died twice at this input, the second time at it alone ({death})"
         _log.warning("line %d of the input list is left out: %s", unit.line, what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from batch_pipeline.errors import InputFailed
@@ -13,6 +14,7 @@ from batch_pipeline.node.answers import answer_texts
 from batch_pipeline.node.batching import BatchingEngine
 from batch_pipeline.node.images import file_tensor
 from batch_pipeline.node.sample import Sample
+from batch_pipeline.node.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class FileWork:
     engine: BatchingEngine
     decoders: Executor
     sample: Sample
+    limit: TimeLimit
 
     def line(self, data: bytes) -> bytes:
         """The answer to one file as a line. Raises InputFailed."""
         source = self.binding.file
         assert source is not None  # a binding of kind `file` has one
-        tensor = self.decoders.submit(file_tensor, data, source, self.steps).result()
+        tensor = self.decoders.submit(file_tensor, data, source, self.steps, self._watched).result()
         answered = self.engine.submit({source.tensor.name: tensor}, 1).result()
         if answered.failed:
             raise InputFailed(answered.failed[0].code, answered.failed[0].message)
@@ -37,3 +40,6 @@ class FileWork:
         if self.sample.wanted:
             self.sample.add({"answer": json.loads(text)})
         return text.encode() + b"\n"
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return self.limit.watching("the decoding of the image")

@@ -30,19 +30,20 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
     with ExitStack() as stack:
+        limit = stack.enter_context(TimeLimit(job.batch_seconds))
         if engine is None:
             engine = OnnxEngine(
                 job.model_folder / job.model_file,
                 threads=job.threads,
                 providers=job.providers,
                 outputs=outputs,
-                limit=stack.enter_context(TimeLimit(job.batch_seconds)),
+                limit=limit,
             )
         batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
         sample = Sample(samples)
         if binding.kind == "file":
-            yield FileWork(binding, load(job.model_folder), batching, pool, sample)
+            yield FileWork(binding, load(job.model_folder), batching, pool, sample, limit)
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
