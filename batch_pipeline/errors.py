@@ -181,6 +181,12 @@ class NameTaken(StorageFailed):
 
     transient = False
 
+    @property
+    def of_result(self) -> InputFailed:
+        """What it is for the input whose result was to stand there."""
+        what = "a folder of another result stands in its place, or another result in that of its folder"
+        return InputFailed("bad_name", f"its result cannot be written: {what}")
+
 
 class OddName(StorageFailed):
     """A file or a folder on a disk has a name that is not UTF-8: no location can name it, and no text."""

@@ -211,3 +211,17 @@ def test_what_is_no_record_of_ours_is_passed_over(place):
     (place.output / "_batch/parts/notes.txt").write_text("x")
     assert service.infer(shard, place.deployment, OWNER).progress.bytes_read == 0
     assert service.publish(parameters, place.deployment, OWNER).succeeded == 1
+
+
+def test_groups_of_parts_that_a_killed_process_had_put_together_are_removed(place):
+    """A bucket makes one object of no more than 10,000: of more, first groups are made, beside the parts."""
+    place.put("big.csv", 300 * f"{ROW}\n")
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    left = place.output / "_batch/parts/1-0.composed-0"
+    left.write_text("half of it")
+    for shard in shards:
+        assert service.infer(shard, place.deployment, OWNER).progress.bytes_read == 0
+    assert service.publish(parameters, place.deployment, OWNER).rows == 300
+    assert not left.exists()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from batch_pipeline import service
 from batch_pipeline.locations import Location
+from batch_pipeline.ownership import Owner
 from batch_pipeline.storage import Storage
 from batch_pipeline.triggers.manifests import ManifestWatch
 from batch_pipeline.triggers.new_files import NewFilesWatch
@@ -173,3 +175,38 @@ def test_a_name_that_is_no_text_in_a_watched_folder_holds_nothing_up(place: Plac
     assert len(files.look(None, lambda _: ()).arrivals) == 1
     (one,) = ManifestWatch(storage, folder, root.child("s2/")).look(None, lambda _: ()).arrivals
     assert one.location.name == "x.manifest"
+
+
+def test_a_divided_csv_whose_result_would_stand_in_the_way_of_anothers(place: Place) -> None:
+    """It is put together last, when the other is there."""
+    place.put("big.csv", 300 * f"{ROW}\n")
+    place.put("big.csv_result.txt/b.csv")
+    place.put("z.csv")
+    big = f"file://{place.root}/in/big.csv"
+    folder = place.run(node_count=2, error_threshold=1)
+    assert (folder.succeeded, folder.failed) == (2, 1)
+    (failed,) = [line for path in place.output.glob("infer-error-*") for line in place.lines(path.name)]
+    assert (failed["source"], failed["error"]["code"]) == (big, "bad_name")
+    assert "a folder of another result stands in its place" in failed["error"]["message"]
+    # It is tried again, as all that failed is, and there is no way out yet.
+    again = place.run("second", node_count=2, error_threshold=0.9)
+    assert (again.state, again.succeeded, again.failed) == ("finished", 2, 1)
+
+
+def test_a_divided_csv_whose_result_has_its_place_back_is_put_together(place: Place) -> None:
+    """A folder of somebody else stood there, and is removed. A source that is listed twice fails and succeeds twice."""
+    big = place.put("big.csv", 300 * f"{ROW}\n")
+    listing = place.manifest(big, place.put("z.csv"), big)
+    summary = run_divided(place, listing, "first", (place.output / "infer-result/big.csv_result.txt").mkdir)
+    assert (summary.state, summary.succeeded, summary.failed) == ("failed", 1, 2)
+    summary = run_divided(place, listing, "second", (place.output / "infer-result/big.csv_result.txt").rmdir)
+    assert (summary.state, summary.succeeded, summary.rows) == ("finished", 3, 601)
+
+
+def run_divided(place: Place, listing: str, run: str, before_the_end: Callable[[], None]) -> service.Summary:
+    parameters, owner = place.parameters(input_path=listing, node_count=2), Owner(run, "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    for shard in service.plan(parameters, place.deployment, owner):
+        service.infer(shard, place.deployment, owner)
+    before_the_end()
+    return service.publish(parameters, place.deployment, owner)
