@@ -33,9 +33,7 @@ def read_record(kind: type[Kind], storage: Storage, location: Location, *, then:
         # The standard library's JSON has room for the NaN and the large integers of a request.
         record: Kind = _adapter(kind).validate_python(json.loads(data))  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise damaged(location, f"{place}: {first['msg']}" if place else first["msg"], then) from error
+        raise damaged(location, what_is_wrong(error), then) from None  # it repeats what stands there
     except (ValueError, RecursionError) as error:
         raise damaged(location, f"no JSON: {error}", then) from error
     return record
@@ -44,6 +42,13 @@ def read_record(kind: type[Kind], storage: Storage, location: Location, *, then:
 def damaged(location: Location, why: str, then: str) -> RecordDamaged:
     """The error of a record that can't be read."""
     return RecordDamaged(f"{location} is damaged ({why[:200]}): delete it and run the service again; {then}")
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first of it, with its place; nothing of what stands there."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 @lru_cache

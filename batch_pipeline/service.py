@@ -232,7 +232,7 @@ def infer(
     }
     with _owned(deployment, layout, owner) as (held, heartbeat), environment.applied(variables):
         storage, plan = held.storage, _plan(held, layout)
-        if plan.made_from != shard.made_from:
+        if (plan.made_from, len(plan.shards)) != (shard.made_from, shard.node_count):
             raise output_folder.made_over(layout, output_folder.load_record(storage, layout))
         with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node, division=plan.division) as ledger:
             progress, sample = run_share(

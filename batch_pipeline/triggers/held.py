@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, FiniteFloat
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from batch_pipeline.errors import ObjectNotFound, StateFailed
 from batch_pipeline.locations import Location
+from batch_pipeline.records import what_is_wrong
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import Arrival
@@ -142,8 +143,8 @@ class HeldFolder:
             return None
         try:
             return _decode(self._data)
-        except ValueError as error:
-            raise StateFailed(f"{self._place} is damaged ({' '.join(str(error).split())[:100]}): {_ADVICE}") from error
+        except ValidationError as error:
+            raise StateFailed(f"{self._place} is damaged ({what_is_wrong(error)[:100]}): {_ADVICE}") from None
 
     def save(self, held: Held) -> None:
         """Replaces what was loaded. Raises PreconditionFailed where another look did so meanwhile."""
@@ -180,7 +181,7 @@ class _Record(BaseModel):
 
 
 def _decode(data: bytes) -> Held:
-    """Raises ValueError for what is none."""
+    """Raises ValidationError for what is none."""
     record = _Record.model_validate_json(data, strict=True)
     files = [_read(version) for version in record.files]
     return Held(

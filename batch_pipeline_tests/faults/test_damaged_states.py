@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_gathered_manifests(watched: Watched, data: st.DataObject) -> None:
 HELD = (
     b'{"number": 2, "log": ["b", "gathered/", "s3"], "watched": "s3://b/in/", "newest": 1700000000.5, "files": [["b",'
     b' "in/1.csv", "s3", 4, "e", "2024-01-02T03:04:05.678+00:00"]], "announced": [[["b", "gathered/f-0000001.manifest",'
-    b' "s3", 4, "e", "2024-01-02T03:04:05+00:00"], ["%s"]]], "messages": [["id", "handle", ["%s", "%s"]]]}'
+    b' "s3", 4, "e", "2024-01-02T03:04:05+00:00"], ["%s"]]], "messages": [["id", "SECRET", ["%s", "%s"]]]}'
 ) % ((b"0a" * 16,) * 3)
 
 
@@ -132,6 +133,7 @@ def test_what_is_in_hand(root: Path, held: bytes) -> None:
             found = kept.recall(None)
         except StateFailed as error:
             assert f"{folder}held.json is damaged" in error.message  # noqa: PT017
+            assert "SECRET" not in "".join(traceback.format_exception(error))  # noqa: PT017
             return
         assert all(one.arrival.run_key and one.arrival.occasion for one in found.announced)
         found.settle(found.versions())
