@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from batch_pipeline import locations
-from batch_pipeline.errors import AccountingFailed, InputMissing, ObjectNotFound, PreconditionFailed
+from batch_pipeline.errors import AccountingFailed, InputMissing, NameTaken, ObjectNotFound, PreconditionFailed
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
 from batch_pipeline.ledger import WHOLE, append_composed, recorded
@@ -103,13 +103,13 @@ class Account:
 
         for shard in self._plan.shards:
             with stored_tables(self._storage, self._layout.shard(shard.node)) as stored:
-                for table in stored.read(PLANNED):
+                for table in stored.of_node(shard.node, PLANNED):
                     planned.add(table, self._range("line"))
                     repeated = table.filter(pl.col("duplicate_of").is_not_null()).select("line", "duplicate_of")
                     repeats.add(repeated, self._range("duplicate_of"))
         planned.seal()
         repeats.seal()
-        for outcomes in recorded(self._storage, self._layout):
+        for outcomes in recorded(self._storage, self._layout, self._plan.division):
             known = outcomes.filter(pl.col("line") // self._width < self._parts)
             ledger.add(known, self._range("line"))
         ledger.seal()
@@ -163,7 +163,7 @@ class Account:
         with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
             made = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
         composed = [one for one in made if one is not None]
-        append_composed(self._storage, self._layout, composed, attempt=self._plan.attempt)
+        append_composed(self._storage, self._layout, self._plan.division, composed, attempt=self._plan.attempt)
         lost = [line for line, one in zip(self._divided, made, strict=True) if one is None]
         if lost:
             others = f" and of {len(lost) - 1} others" if len(lost) > 1 else ""
@@ -175,7 +175,8 @@ class Account:
             )
         self._composed = _table(composed)
         digests = [result_digest(names[one.line]) for one in composed]
-        self._proof.expect(self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary)))
+        expected = self._composed.with_columns(result=pl.Series(digests, dtype=pl.Binary))
+        self._proof.expect(expected.filter(pl.col("result_size").is_not_null()))
 
     def _prove(self) -> None:
         """Every result that the ledger has stands in storage, as large as it was written."""
@@ -235,8 +236,8 @@ class Account:
             # The list was taken away or rewritten; what is to be told is that inputs are missing.
             return {}
 
-    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult | None:
-        """None where a part is not there as the ledger has it."""
+    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult | UnitError | None:
+        """None where a part is not there as the ledger has it; an error where nothing can stand under that name."""
         line = parts[0].line
         try:
             pieces = [self._storage.head(self._layout.part(line, part.part)) for part in parts]
@@ -245,6 +246,9 @@ class Account:
             size = self._storage.compose(self._layout.result(name), pieces).size
         except (ObjectNotFound, PreconditionFailed):
             return None
+        except NameTaken as error:
+            failed = error.of_result
+            return UnitError(line, parts[0].digest, parts[0].part, failed.code, failed.message)
         rows = sum(part.rows or 0 for part in parts)
         failed_rows = sum(part.failed_rows or 0 for part in parts)
         return UnitResult(line, parts[0].digest, WHOLE, parts[0].etag, size, rows, failed_rows)
@@ -258,9 +262,8 @@ class Account:
         made = self._composed.rename({"line": "first"})
         first = pl.coalesce("duplicate_of", "line").alias("first")
         joined = frame.with_columns(first).join(made, on="first", how="left", suffix="_made", maintain_order="left")
-        names = ("result_size", "rows", "failed_rows")
-        return joined.with_columns(pl.coalesce(name, f"{name}_made").alias(name) for name in names).drop(
-            "first", *(f"{name}_made" for name in names)
+        return joined.with_columns(pl.coalesce(name, f"{name}_made").alias(name) for name in OUTCOME).drop(
+            "first", *(f"{name}_made" for name in OUTCOME)
         )
 
     def _range(self, line: str) -> pl.Expr:
@@ -287,12 +290,18 @@ def shown(item: Input) -> str | None:
     return locations.shown(source) if isinstance(source, str) else None
 
 
-def _table(composed: list[UnitResult]) -> pl.DataFrame:
+def _table(composed: list[UnitResult | UnitError]) -> pl.DataFrame:
+    """Columns line and OUTCOME."""
     import polars as pl
 
-    rows = [(one.line, one.size, one.rows, one.failed_rows) for one in composed]
-    schema = {"line": pl.UInt64, "result_size": pl.Int64, "rows": pl.Int64, "failed_rows": pl.Int64}
-    return pl.DataFrame(rows, schema, orient="row")
+    rows = [
+        (one.line, one.code, one.message, None, None, None)
+        if isinstance(one, UnitError)
+        else (one.line, None, None, one.size, one.rows, one.failed_rows)
+        for one in composed
+    ]
+    numbers = dict.fromkeys(("result_size", "rows", "failed_rows"), pl.Int64)
+    return pl.DataFrame(rows, {"line": pl.UInt64, "code": pl.String, "message": pl.String, **numbers}, orient="row")
 
 
 def _outcome(row: dict[str, Any]) -> Outcome | None:

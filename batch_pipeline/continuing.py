@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def finished_units(storage: Storage, layout: OutputLayout, node: int, shard: pl.DataFrame) -> pl.Series:
+def finished_units(storage: Storage, layout: OutputLayout, division: str, node: int, shard: pl.DataFrame) -> pl.Series:
     """Which units of a node's shard are done: the ledger and storage both have their results."""
     import polars as pl
 
     lines, results = shard["line"].implode(), shard["result"].implode()
-    mine = [found.filter(found["line"].is_in(lines)) for found in recorded(storage, layout, node)]
+    mine = [found.filter(found["line"].is_in(lines)) for found in recorded(storage, layout, division, node)]
     units = with_outcomes(shard, pl.concat(mine) if mine else None)
     there = [found.filter(found["result"].is_in(results)) for found in stored_results(storage, layout)]
-    parts = [(*map(int, info.location.name.split("-")), info.size) for info in storage.list(layout.parts)]
+    parts = [(*made, info.size) for info in storage.list(layout.parts) if (made := layout.part_of(info.location))]
     stored = pl.concat(there) if there else pl.DataFrame(schema={"result": pl.Binary, "result_size": pl.Int64})
     stored_parts = pl.DataFrame(parts, {"line": pl.UInt64, "part": pl.Int64, "part_size": pl.Int64}, orient="row")
     found = units.join(

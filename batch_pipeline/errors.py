@@ -116,6 +116,10 @@ class ServiceMadeOver(ServiceFailed):
     """The output folder was made over from something else since this run began, and is no longer its own."""
 
 
+class RecordDamaged(ServiceFailed):
+    """One of the service's own records in its output folder can't be read. Nothing was done on the strength of it."""
+
+
 class ScratchFull(ServiceFailed):
     """There is no room on this machine's disk for what a step sets aside."""
 
@@ -174,6 +178,18 @@ class StorageFull(StorageFailed):
 
 class NameTaken(StorageFailed):
     """A disk has a folder where the object would stand, or an object where its folder would: a bucket holds both."""
+
+    transient = False
+
+    @property
+    def of_result(self) -> InputFailed:
+        """What it is for the input whose result was to stand there."""
+        what = "a folder of another result stands in its place, or another result in that of its folder"
+        return InputFailed("bad_name", f"its result cannot be written: {what}")
+
+
+class OddName(StorageFailed):
+    """A file or a folder on a disk has a name that is not UTF-8: no location can name it, and no text."""
 
     transient = False
 

@@ -22,7 +22,7 @@ from batch_pipeline.node.job import NodeJob, Progress
 from batch_pipeline.node_records import NodeRecordWriter
 from batch_pipeline.pairing import paired
 from batch_pipeline.parameters import CsvOptions
-from batch_pipeline.plan import Plan, load_table
+from batch_pipeline.plan import Plan, load_shard
 from batch_pipeline.shard import Shard, none_of, progress_before, units_of, work_of
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _run_share(
         if binding.kind == "json"
         else None
     )
-    table = load_table(storage, layout.shard(shard.node))
-    done = finished_units(storage, layout, shard.node, table) if ledger.is_continued else none_of(table)
+    table = load_shard(storage, layout, shard.node)
+    done = finished_units(storage, layout, plan.division, shard.node, table) if ledger.is_continued else none_of(table)
     share = plan.shards[shard.node]
     left = [work_of(table, done)]
     pairs = paired(left, _planned_inputs(plan, deployment), offset=share.offset, line=share.first_line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +13,18 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from batch_pipeline.errors import AccessDenied, InputFailed, InputMissing, ObjectNotFound, PreconditionFailed
+from batch_pipeline.errors import (
+    AccessDenied,
+    InputFailed,
+    InputMissing,
+    ObjectNotFound,
+    OddName,
+    PreconditionFailed,
+)
 from batch_pipeline.locations import Location, Source, source_name
-from batch_pipeline.manifest import BOM, content_identity, parse_line
+from batch_pipeline.manifest import BOM, LONGEST_LINE, LineTooLong, content_identity, parse_line
 from batch_pipeline.manifest_columns import blocks, columns
-from batch_pipeline.storage import Storage
+from batch_pipeline.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,6 +51,21 @@ class Input:
     size: int | None = None
     etag: str | None = None
     error: InputFailed | None = None
+
+
+@dataclass(frozen=True, order=True)
+class OddlyNamed:
+    """A file, or a folder with all that is in it, below a local folder, with a name that is not UTF-8."""
+
+    path: bytes
+    """Without its leading `/`."""
+
+    def input(self, line: int) -> Input:
+        """One that has failed. Its source is shown with the odd bytes escaped, and its digest is of the bytes."""
+        shown = "file:///" + self.path.decode("utf-8", "backslashreplace")
+        error = InputFailed("bad_name", "its name is not UTF-8, so that nothing can name it; rename it")
+        digest = hashlib.sha256(b"file:///" + self.path).digest()
+        return Input(line, None, orjson.dumps(shown), digest, "", b"odd\0" + self.path, error=error)
 
 
 @dataclass(frozen=True)
@@ -97,7 +121,11 @@ class InputList:
 
     def _folder(self) -> Iterator[Input]:
         line = 0
-        for info in self.storage.list(self.location):
+        for info in self._listed():
+            if isinstance(info, OddlyNamed):
+                line += 1
+                yield info.input(line)
+                continue
             relative = info.location.key[len(self.location.key) :]
             if not relative or relative.endswith("/"):
                 continue
@@ -115,6 +143,22 @@ class InputList:
                 etag=info.etag,
             )
 
+    def _listed(self) -> Iterator[ObjectInfo | OddlyNamed]:
+        """Every object, and in its place in order what on a disk has a name that is none."""
+        odd: list[OddlyNamed] = []
+
+        def note(location: Location, error: AccessDenied | OddName) -> None:
+            if not isinstance(error, OddName):
+                raise error
+            heapq.heappush(odd, OddlyNamed(os.fsencode(location.key)))
+
+        for info in self.storage.list(self.location, refused=note):
+            while odd and odd[0].path < info.location.key.encode("utf-8", "surrogatepass"):
+                yield heapq.heappop(odd)
+            yield info
+        while odd:
+            yield heapq.heappop(odd)
+
     def _folder_columns(self) -> Iterator[pl.DataFrame]:
         import polars as pl
 
@@ -127,7 +171,7 @@ class InputList:
                     "digest": pl.Series([item.digest for item in found], dtype=pl.Binary),
                     "key": pl.Series([item.digest for item in found], dtype=pl.Binary),
                     "name": pl.Series([item.name.encode("utf-8", "surrogatepass") for item in found], dtype=pl.Binary),
-                    "bad": pl.Series([False] * len(found), dtype=pl.Boolean),
+                    "bad": pl.Series([item.source is None for item in found], dtype=pl.Boolean),
                     "content": pl.Series([item.content for item in found], dtype=pl.Binary),
                     "size": pl.Series([item.size for item in found], dtype=pl.Int64),
                     "etag": pl.Series([item.etag for item in found], dtype=pl.String),
@@ -137,12 +181,15 @@ class InputList:
     def _manifest_columns(self) -> Iterator[pl.DataFrame]:
         offset, line = 0, 1
         with self.storage.open(self.location, if_match=self.etag) as stream:
-            for block in blocks(iter(stream)):
-                found = columns(block, offset=offset, line=line, allow_local=self.allow_local)
-                if not found.is_empty():
-                    yield found
-                offset += len(block)
-                line += block.count(b"\n")
+            try:
+                for block in blocks(iter(stream)):
+                    found = columns(block, offset=offset, line=line, allow_local=self.allow_local)
+                    if not found.is_empty():
+                        yield found
+                    offset += len(block)
+                    line += block.count(b"\n")
+            except LineTooLong:
+                raise self._too_long(line) from None
 
     def _manifest(self, offset: int, line: int, only: Iterable[int] | None) -> Iterator[Input]:
         wanted = iter(only) if only is not None else None
@@ -150,16 +197,25 @@ class InputList:
         if following is None:
             return
         with self.storage.open(self.location, start=offset, if_match=self.etag) as stream:
-            for text in _lines(iter(stream)):
-                if following is None:
-                    return
-                if line >= following:
-                    stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
-                    if stripped:
-                        yield self._input(line, offset, stripped)
-                    following = next(wanted, None) if wanted is not None else following
-                offset += len(text)
-                line += 1
+            try:
+                for text in _lines(iter(stream)):
+                    if following is None:
+                        return
+                    if line >= following:
+                        stripped = (text.removeprefix(BOM) if offset == 0 else text).strip()
+                        if stripped:
+                            yield self._input(line, offset, stripped)
+                        following = next(wanted, None) if wanted is not None else following
+                    offset += len(text)
+                    line += 1
+            except LineTooLong:
+                raise self._too_long(line) from None
+
+    def _too_long(self, line: int) -> InputMissing:
+        return InputMissing(
+            f"input_path {self.location}, line {line}: the line has more than {LONGEST_LINE // 2**20} MiB, "
+            "which is the most that a line of a manifest may have"
+        )
 
     def _input(self, line: int, offset: int, text: bytes) -> Input:
         parsed = parse_line(text, allow_local=self.allow_local)
@@ -176,14 +232,21 @@ class InputList:
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines with their line ends, whatever the chunks."""
+    """Lines with their line ends, whatever the chunks. Raises LineTooLong."""
     rest: list[bytes] = []
+    length = 0
     for chunk in chunks:
         *whole, last = chunk.split(b"\n")
         for text in whole:
             rest.append(text)
+            if length + len(text) > LONGEST_LINE:
+                raise LineTooLong
             yield b"".join(rest) + b"\n"
             rest.clear()
+            length = 0
         rest.append(last)
+        length += len(last)
+        if length > LONGEST_LINE:
+            raise LineTooLong
     if text := b"".join(rest):
         yield text

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from batch_pipeline.locations import Location
 
+_PART = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 RESULT_SUFFIX = "_result.txt"
 
 
@@ -88,6 +90,11 @@ class OutputLayout:
     def part(self, line: int, part: int) -> Location:
         """One node's piece of the result of a divided CSV."""
         return self.parts.child(f"{line}-{part}")
+
+    def part_of(self, location: Location) -> tuple[int, int] | None:
+        """Line and part of such a piece; None for what is none."""
+        found = _PART.fullmatch(location.key[len(self.parts.key) :])
+        return (int(found[1]), int(found[2])) if found else None
 
 
 def result_name(name: str, suffix: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from batch_pipeline.layout import OutputLayout
+from batch_pipeline.locations import Location
 from batch_pipeline.node.job import Progress, UnitError, UnitResult
-from batch_pipeline.storage import Storage
+from batch_pipeline.records import damaged
+from batch_pipeline.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +32,17 @@ WHOLE = -1
 COMPOSED = "composed"
 """What stands in the place of the node in the names of their records."""
 READ_AT_ONCE = 32
+MOST_RECORDS = 10_000
+"""In one object."""
+LARGEST = 64 * 2**20
+"""Bytes of an object: several times what so many records can have."""
+DIGEST_BYTES = 32
+_NAME = re.compile(
+    r"(?P<turn>[0-9]{4,9})-(?P<of>[0-9]{1,9}|composed)(-(?P<division>[0-9a-f]{16}))?-[0-9a-f]+-[0-9]{6,9}\.jsonl"
+)
+_THEN = "what it told of is computed again"
+
+_log = logging.getLogger(__name__)
 
 Outcome = UnitResult | UnitError
 
@@ -37,15 +53,16 @@ class LedgerWriter:
     A failed write is kept and raised by the next `record` or at the close: a node may not go on unrecorded.
     """
 
-    def __init__(self, storage: Storage, layout: OutputLayout, *, attempt: int, node: int) -> None:
+    def __init__(self, storage: Storage, layout: OutputLayout, *, attempt: int, node: int, division: str = "") -> None:
+        """`division`: that of the plan; records of another do not count."""
         self._storage = storage
         self._layout = layout
         self._node = node
-        last = _last_turn(storage, layout, node)
+        last = _last_turn(storage, layout, division, node)
         self.is_continued = last > 0
         """Whether the node, or what put its parts together, has written before, be it in this attempt."""
         turn = max(attempt, last + 1)
-        self._prefix = f"{turn:04d}-{node}-{uuid.uuid4().hex[:8]}"
+        self._prefix = _prefix(turn, node, division)
         self._sequence = 0
         self._pending: list[bytes] = []
         self._progress: Progress | None = None
@@ -99,9 +116,9 @@ class LedgerWriter:
             with self._guard:
                 lines, self._pending = self._pending, []
                 progress, self._progress = self._progress, None
-            if lines:
+            for begin in range(0, len(lines), MOST_RECORDS):
                 name = f"{self._prefix}-{self._sequence:06d}.jsonl"
-                self._storage.write(self._layout.ledger.child(name), b"".join(lines))
+                self._storage.write(self._layout.ledger.child(name), b"".join(lines[begin : begin + MOST_RECORDS]))
                 self._sequence += 1
             if progress is not None:
                 self._storage.write(self._layout.progress(self._node), orjson.dumps(asdict(progress)))
@@ -117,38 +134,100 @@ def encode(outcome: Outcome) -> bytes:
     return orjson.dumps(record) + b"\n"
 
 
-def append_composed(storage: Storage, layout: OutputLayout, outcomes: Iterable[Outcome], *, attempt: int) -> None:
+def append_composed(
+    storage: Storage, layout: OutputLayout, division: str, outcomes: Iterable[Outcome], *, attempt: int
+) -> None:
     """Adds the records of divided CSVs that have been put together."""
     lines = [encode(outcome) for outcome in outcomes]
     if lines:
-        turn = max(attempt, _last_turn(storage, layout, None))
-        object_name = f"{turn:04d}-{COMPOSED}-{uuid.uuid4().hex[:8]}-000000.jsonl"
-        storage.write(layout.ledger.child(object_name), b"".join(lines))
+        turn = max(attempt, _last_turn(storage, layout, division, None))
+        name = f"{_prefix(turn, COMPOSED, division)}-000000.jsonl"
+        storage.write(layout.ledger.child(name), b"".join(lines))
 
 
-def recorded(storage: Storage, layout: OutputLayout, node: int | None = None) -> Iterator[pl.DataFrame]:
+def recorded(storage: Storage, layout: OutputLayout, division: str, node: int | None = None) -> Iterator[pl.DataFrame]:
     """All outcomes, oldest first (their names sort so), many at a time: of a unit the last one counts.
 
     Columns line, part, its_digest, its_etag, result_size, rows, failed_rows, and code and message of an error.
-    `node`: only what that node wrote down, and the divided CSVs that have been put together.
+    `node`: only what that node wrote down, and the divided CSVs that have been put together. Raises RecordDamaged.
     """
-    names = (info.location for info in storage.list(layout.ledger) if node is None or _is_of(info.location.name, node))
+    others: list[Location] = []
+    objects = (found for _, found in _objects(storage, layout, division, node, others.append))
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-        while batch := list(islice(names, READ_AT_ONCE)):
-            yield _table(b"".join(pool.map(storage.read, batch)))
+        while batch := list(islice(objects, READ_AT_ONCE)):
+            yield _table_of(batch, list(pool.map(partial(_read, storage), batch)))
+    if others:
+        _log.warning("%d records that are not of this division do not count: %s and so on", len(others), others[0])
 
 
-def _last_turn(storage: Storage, layout: OutputLayout, node: int | None) -> int:
+def _prefix(turn: int, of: int | str, division: str) -> str:
+    """What the names of one writer's objects begin with."""
+    return "-".join((f"{turn:04d}", str(of), *filter(None, (division,)), uuid.uuid4().hex[:8]))
+
+
+def _objects(
+    storage: Storage,
+    layout: OutputLayout,
+    division: str,
+    node: int | None,
+    other: Callable[[Location], object] = lambda _: None,
+) -> Iterator[tuple[int, ObjectInfo]]:
+    """The objects of this division with their turns, in order: of this node and what was put together, or of all.
+
+    `other` is told of what is of another division, or none of ours.
+    """
+    for info in storage.list(layout.ledger):
+        found = _NAME.fullmatch(info.location.name)
+        if found is None or (found["division"] or "") != division:
+            other(info.location)
+        elif node is None or found["of"] in (str(node), COMPOSED):
+            yield int(found["turn"]), info
+
+
+def _last_turn(storage: Storage, layout: OutputLayout, division: str, node: int | None) -> int:
     """Turns put records in order: a node that is tried again, in one attempt too, comes after what was there before.
 
-    Of this node and of what was put together, or, without a node, of all. 0 where there are no records.
+    0 where there are no records.
     """
-    names = (info.location.name for info in storage.list(layout.ledger))
-    return max((int(name.split("-")[0]) for name in names if node is None or _is_of(name, node)), default=0)
+    return max((turn for turn, _ in _objects(storage, layout, division, node)), default=0)
 
 
-def _is_of(name: str, node: int) -> bool:
-    return name.split("-")[1] in (str(node), COMPOSED)
+def _read(storage: Storage, info: ObjectInfo) -> bytes:
+    if info.size > LARGEST:
+        raise damaged(info.location, f"it has more than {LARGEST // 2**20} MiB", _THEN)
+    return storage.read(info.location)
+
+
+def _table_of(objects: Sequence[ObjectInfo], texts: Sequence[bytes]) -> pl.DataFrame:
+    """Many objects at once; one by one where one of them is damaged, to name it."""
+    import polars as pl
+
+    found, why = None, "a record is not as it was written"
+    try:
+        found = _table(b"".join(texts))
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        why = " ".join(str(error).split())
+    if found is not None and _is_whole(texts, found):
+        return found
+    if len(objects) > 1:
+        return pl.concat([_table_of([one], [text]) for one, text in zip(objects, texts, strict=True)])
+    raise damaged(objects[0].location, why, _THEN)
+
+
+def _is_whole(texts: Sequence[bytes], found: pl.DataFrame) -> bool:
+    """Whether each line became a record that says of what it is, and what came of it."""
+    import polars as pl
+
+    if any(not text.endswith(b"\n") for text in texts) or found.height != sum(text.count(b"\n") for text in texts):
+        return False
+    made = pl.col("result_size") >= 0
+    good = (
+        pl.col("line").is_not_null()
+        & (pl.col("part") >= WHOLE)
+        & (pl.col("its_digest").bin.size() == DIGEST_BYTES)
+        & pl.when(pl.col("code").is_null()).then(made).otherwise(pl.col("message").is_not_null())
+    )
+    return bool(found.select(good.fill_null(value=False).all()).item())
 
 
 def _table(lines: bytes) -> pl.DataFrame:

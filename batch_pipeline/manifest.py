@@ -12,9 +12,15 @@ from batch_pipeline.documents import DEEPEST, is_too_deep
 from batch_pipeline.errors import InputFailed, InvalidLocation
 from batch_pipeline.locations import Location, ShareLink, Source, parse_source
 
+LONGEST_LINE = 4 * 2**20
+"""Bytes. Where a line has more, the manifest is refused, and nothing behind that is read."""
 BOM = b"\xef\xbb\xbf"
 _DECODER = json.JSONDecoder()
 _BLANK = " \t\r\n"
+
+
+class LineTooLong(Exception):
+    """A line has more than LONGEST_LINE bytes."""
 
 
 @dataclass(frozen=True)

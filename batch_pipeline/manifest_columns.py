@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from batch_pipeline.locations import MAX_KEY_BYTES, Location
-from batch_pipeline.manifest import BOM, content_identity, parse_line
+from batch_pipeline.manifest import BOM, LONGEST_LINE, LineTooLong, content_identity, parse_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,20 +37,29 @@ class _Exact:
 
 
 def blocks(chunks: Iterable[bytes], size: int | None = None) -> Iterator[bytes]:
-    """Whole lines, about `size` bytes at a time, whatever the chunks."""
+    """Whole lines, about `size` bytes at a time, whatever the chunks. Raises LineTooLong."""
     size = size or BLOCK_BYTES
     held: list[bytes] = []
+    length = 0
     for chunk in chunks:
         for begin in range(0, len(chunk), size):
             piece = chunk[begin : begin + size]
             end = piece.rfind(b"\n") + 1
             if end:
+                _check(length + piece.index(b"\n"))
                 yield b"".join([*held, piece[:end]])
-                held = []
+                held, length = [], 0
             if end < len(piece):
                 held.append(piece[end:])
+                length += len(held[-1])
+                _check(length)
     if rest := b"".join(held):
         yield rest
+
+
+def _check(length: int) -> None:
+    if length > LONGEST_LINE:
+        raise LineTooLong
 
 
 def columns(block: bytes, *, offset: int, line: int, allow_local: bool) -> pl.DataFrame:

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.layout import OutputLayout
+from batch_pipeline.locations import Location
 from batch_pipeline.node.job import Progress
+from batch_pipeline.records import read_record
 from batch_pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -78,8 +80,10 @@ class NodeRecordWriter:
 
 
 def load_node_records(storage: Storage, layout: OutputLayout) -> list[NodeRecord]:
-    """The records of all tries of all attempts since the service was started over, by attempt."""
+    """The records of all tries of all attempts since the service was started over, by attempt. Raises RecordDamaged."""
+
+    def read(location: Location) -> NodeRecord:
+        return read_record(NodeRecord, storage, location, then="what that try of a node cost is not counted")
+
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-        texts = list(pool.map(storage.read, [info.location for info in storage.list(layout.node_records)]))
-    found = map(json.loads, texts)
-    return [NodeRecord(**{**record, "sample": tuple(record["sample"])}) for record in found]
+        return list(pool.map(read, [info.location for info in storage.list(layout.node_records)]))

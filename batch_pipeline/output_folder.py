@@ -13,7 +13,12 @@ from batch_pipeline.errors import AccessDenied, ObjectNotFound, OutputRefused, S
 from batch_pipeline.layout import OutputLayout, result_digest
 from batch_pipeline.locations import Location
 from batch_pipeline.plan import stored_tables
+from batch_pipeline.records import LARGEST
 from batch_pipeline.storage import Storage
+
+MOST_NODES = 100_000
+MOST_ATTEMPTS = 1_000_000_000
+"""More is not what a service writes down."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +40,29 @@ class ServiceRecord:
 def load_record(storage: Storage, layout: OutputLayout) -> ServiceRecord | None:
     """None where there is none. Raises OutputRefused where it is none of ours."""
     try:
-        data = storage.read(layout.service)
+        data = storage.read(layout.service, end=LARGEST + 1)
     except ObjectNotFound:
         return None
     match _json(data):
-        case {"service": str(service), "made_from": dict(made_from), "attempt": int(attempt), **rest}:
+        case {
+            "service": str(service),
+            "made_from": {"node_count": int(nodes)} as made_from,
+            "attempt": int(attempt),
+            **rest,
+        } if 0 < nodes <= MOST_NODES and 0 < attempt <= MOST_ATTEMPTS:
             return ServiceRecord(service, made_from, attempt, str(rest.get("run", "")))
         case _:
             raise OutputRefused(f"{layout.service} is no record of a service: something else has written it")
 
 
 def _json(data: bytes) -> object:
+    """None for what is no document of ours."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
+        found: object = orjson.loads(data) if len(data) <= LARGEST else None
+        orjson.dumps(found)  # more levels are read than can be written
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
+    return found
 
 
 def save_record(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -28,6 +29,8 @@ LOCK_SECONDS = 30.0
 """A lock that has not been heard of for this long is a dead holder's."""
 BEAT_SECONDS = 5.0
 POLL_SECONDS = 0.5
+LARGEST = 2**16
+"""Bytes of a lock; of what is no lock no more is read."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +179,16 @@ class Heartbeat:
     def __init__(
         self, storage: Storage, layout: OutputLayout, owner: Owner, *, lock_seconds: float = LOCK_SECONDS
     ) -> None:
-        self._storage, self._layout, self._owner = storage, layout, owner
+        self._storage, self._layout, self._owner, self._lock_seconds = storage, layout, owner, lock_seconds
         self._beat_seconds = min(BEAT_SECONDS, lock_seconds / 6)
         self._trusted_seconds = lock_seconds / 3
         self._renewed = _seconds()
         self._asking = threading.Lock()
         self._ended = threading.Event()
         self.lost = False
+
+    def __reduce__(self) -> tuple[Callable[..., Heartbeat], tuple[object, ...]]:
+        return _not_trusting, (self._storage, self._layout, self._owner, self._lock_seconds)
 
     def check(self) -> None:
         """Raises OwnershipLost where another run has taken the folder over, StorageFailed where nobody can say."""
@@ -235,11 +241,18 @@ class Heartbeat:
             thread.join()
 
 
+def _not_trusting(storage: Storage, layout: OutputLayout, owner: Owner, lock_seconds: float) -> Heartbeat:
+    """In another process of the same run: it asks before anything, and from then on whenever that was long ago."""
+    heartbeat = Heartbeat(storage, layout, owner, lock_seconds=lock_seconds)
+    heartbeat._renewed = -math.inf
+    return heartbeat
+
+
 def _read(storage: Storage, layout: OutputLayout) -> tuple[_Lock, str] | None:
     """The lock and its ETag; None where there is none. Raises OutputRefused where it is none of ours."""
     try:
-        with storage.open(layout.lock) as stream:
-            data = b"".join(stream)
+        with storage.open(layout.lock, end=LARGEST) as stream:
+            data = stream.read()
     except ObjectNotFound:
         return None
     try:

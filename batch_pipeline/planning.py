@@ -12,7 +12,7 @@ from batch_pipeline.errors import AccessDenied, ObjectNotFound
 from batch_pipeline.inputs import InputList
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location, Source
-from batch_pipeline.plan import ShardPlan, TableFile, load_table, stored_tables
+from batch_pipeline.plan import ShardPlan, TableFile, load_marks, stored_tables
 from batch_pipeline.shard import Share
 from batch_pipeline.storage import ObjectInfo, Storage
 
@@ -31,7 +31,7 @@ def divide_over_nodes(
     storage: Storage, layout: OutputLayout, inputs: InputList, *, node_count: int, min_part: int, may_cut: bool
 ) -> tuple[ShardPlan, ...]:
     """Writes each node's table and returns its share. An earlier attempt's division is kept."""
-    if all(storage.exists(layout.shard(node)) for node in range(node_count)):
+    if is_divided(storage, layout, node_count):
         shares = _kept(storage, layout, inputs, node_count)
     else:
         with stored_tables(storage, layout.inputs) as stored:
@@ -40,8 +40,13 @@ def divide_over_nodes(
                 tables = _held(look_up_sizes(list(stored.read()), inputs))
             divided = divide_tables(tables, node_count=node_count, min_part=min_part, may_cut=may_cut)
             shares = _save(storage, layout, divided, node_count, is_manifest=inputs.is_manifest)
-    marks = load_table(storage, layout.marks)
+    marks = load_marks(storage, layout)
     return tuple(share.plan(node, marks) for node, share in enumerate(shares))
+
+
+def is_divided(storage: Storage, layout: OutputLayout, node_count: int) -> bool:
+    """Whether an earlier attempt has done so."""
+    return all(storage.exists(layout.shard(node)) for node in range(node_count))
 
 
 def _held(tables: list[pl.DataFrame]) -> Tables:
@@ -167,7 +172,7 @@ def _kept(storage: Storage, layout: OutputLayout, inputs: InputList, node_count:
     shares = [Share() for _ in range(node_count)]
     for node, share in enumerate(shares):
         with stored_tables(storage, layout.shard(node)) as stored, TableFile() as file:
-            for table in stored.read():
+            for table in stored.of_node(node):
                 rows = _recut(table, replaced)
                 share.add(rows)
                 file.add(rows)
@@ -188,7 +193,7 @@ def _replaced(storage: Storage, layout: OutputLayout, inputs: InputList, node_co
     etags: dict[int, str] = {}
     for node in range(node_count):
         with stored_tables(storage, layout.shard(node)) as stored:
-            for table in stored.read(["line", "part", "parts", "etag"]):
+            for table in stored.of_node(node, ["line", "part", "parts", "etag"]):
                 cut = table.filter((pl.col("part") == 0) & (pl.col("parts") > 1))
                 etags.update(cut.select("line", "etag").iter_rows())
     items = inputs.read(only=sorted(etags)) if etags else ()

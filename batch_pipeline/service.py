@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batch_pipeline import environment, output_folder, publishing
 from batch_pipeline.checking import CheckedService, bound, check, chosen, input_list, made_from, mapping_of
 from batch_pipeline.deployment import Deployment
-from batch_pipeline.errors import InputMissing, ModelRefused, ObjectNotFound, Refused
+from batch_pipeline.errors import InputMissing, ModelRefused, ObjectNotFound, RecordDamaged, Refused
 from batch_pipeline.inference import OnProgress, run_share, threads_of
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.ledger import LedgerWriter
@@ -24,7 +25,7 @@ from batch_pipeline.ownership import claim as claim_folder
 from batch_pipeline.ownership import release as release_folder
 from batch_pipeline.parameters import EnvReference, ServiceParameters
 from batch_pipeline.plan import Plan, load_plan, save_plan, save_table, save_tables
-from batch_pipeline.planning import divide_over_nodes
+from batch_pipeline.planning import divide_over_nodes, is_divided
 from batch_pipeline.scratch import full_disk_named
 from batch_pipeline.shard import Shard
 from batch_pipeline.summary import Summary, is_finished, load_summary, progress_of
@@ -32,6 +33,7 @@ from batch_pipeline.survey import Survey
 
 if TYPE_CHECKING:
     from batch_pipeline.models.schema import Schema
+    from batch_pipeline.storage import Storage
 
 __all__ = [
     "CheckedService",
@@ -98,7 +100,7 @@ def ingest(
     try:
         with _beating(deployment, layout, owner) as (held, _):
             return _ingest(checked, held, owner)
-    except Refused:
+    except (Refused, RecordDamaged):
         release_folder(storage, layout, owner.run_id)
         raise
 
@@ -161,6 +163,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
         record, mapped = _own_record(deployment, parameters), map_columns(parameters, deployment)
         inputs = input_list(parameters, deployment)
         etag = storage.head(inputs.location).etag if inputs.is_manifest else None
+        division = _division(storage, layout, record, parameters.node_count)
         shards = divide_over_nodes(
             storage,
             layout,
@@ -185,6 +188,7 @@ def plan(parameters: ServiceParameters, deployment: Deployment, owner: Owner) ->
             attempt=record.attempt,
             made_from=record.fingerprint,
             model_sha256=mapped.model_sha256,
+            division=division,
         )
         save_plan(storage, layout, plan)
     variables = parameters.to_config()["environment"]
@@ -228,9 +232,9 @@ def infer(
     }
     with _owned(deployment, layout, owner) as (held, heartbeat), environment.applied(variables):
         storage, plan = held.storage, _plan(held, layout)
-        if plan.made_from != shard.made_from:
+        if (plan.made_from, len(plan.shards)) != (shard.made_from, shard.node_count):
             raise output_folder.made_over(layout, output_folder.load_record(storage, layout))
-        with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node) as ledger:
+        with LedgerWriter(storage, layout, attempt=plan.attempt, node=shard.node, division=plan.division) as ledger:
             progress, sample = run_share(
                 shard,
                 plan,
@@ -322,12 +326,25 @@ def _own_record(deployment: Deployment, parameters: ServiceParameters) -> Servic
 
 
 def _plan(deployment: Deployment, layout: OutputLayout) -> Plan:
-    """Raises ServiceMadeOver where there is none: another run has started over."""
+    """Raises ServiceMadeOver where there is none: another run has started over. Raises RecordDamaged."""
     try:
         return load_plan(deployment.storage, layout)
     except ObjectNotFound:
         record = output_folder.load_record(deployment.storage, layout)
         raise output_folder.made_over(layout, record) from None
+
+
+def _division(storage: Storage, layout: OutputLayout, record: ServiceRecord, node_count: int) -> str:
+    """The earlier attempt's where that is kept. Else a new one, by which none of the records that are there counts."""
+    try:
+        earlier = load_plan(storage, layout)
+    except ObjectNotFound:
+        return secrets.token_hex(8)
+    if earlier.made_from == record.fingerprint and is_divided(storage, layout, node_count):
+        return earlier.division
+    # Before another division is there: an attempt that ends in between must not take that for the earlier one.
+    storage.delete([layout.plan])
+    return secrets.token_hex(8)
 
 
 def _refuse_made_over(

@@ -48,7 +48,7 @@ class Settings:
     local_nodes: int = field(default_factory=lambda: os.cpu_count() or 1)
     """How many compute nodes run at once on one machine (`BATCH_PIPELINE_LOCAL_NODES`)."""
     batch_seconds: float = BATCH_SECONDS
-    """How long one call of a model may take (`BATCH_PIPELINE_BATCH_SECONDS`)."""
+    """How long one call of a model may take, and the decoding of one image (`BATCH_PIPELINE_BATCH_SECONDS`)."""
     step_outputs: Location | None = None
     """The bucket folder through which steps hand each other what they need (`BATCH_PIPELINE_STEP_OUTPUTS`).
 

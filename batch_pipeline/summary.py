@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
-from pydantic import TypeAdapter
-
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.node.job import Progress
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.plan import load_plan
+from batch_pipeline.records import read_record
 from batch_pipeline.review.report import Review
 from batch_pipeline.storage import Storage
 
@@ -53,11 +51,11 @@ class Summary:
 
 
 def load_summary(storage: Storage, layout: OutputLayout) -> Summary | None:
+    """None where there is none. Raises RecordDamaged."""
     try:
-        record = storage.read(layout.finished)
+        return read_record(Summary, storage, layout.finished, then="its manifests are written again")
     except ObjectNotFound:
         return None
-    return TypeAdapter(Summary).validate_json(record)
 
 
 def is_finished(storage: Storage, layout: OutputLayout, parameters: ServiceParameters) -> bool:
@@ -87,7 +85,7 @@ def progress_of(storage: Storage, layout: OutputLayout, service: str) -> Progres
     total = Progress(units=plan.inputs)
     for shard in plan.shards:
         try:
-            node = Progress(**orjson.loads(storage.read(layout.progress(shard.node))))
+            node = read_record(Progress, storage, layout.progress(shard.node), then="its node goes on")
         except ObjectNotFound:
             continue
         total = Progress(

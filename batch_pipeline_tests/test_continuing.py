@@ -45,8 +45,8 @@ def test_records_of_later_tries_come_later_whatever_their_names_are(tmp_path, st
             writer.record(UnitError(2, "00" * 32, 0, "x", "") if size % 2 else UnitResult(2, "00" * 32, 0, "", size))
         with LedgerWriter(storage, layout, attempt=1, node=1) as another:
             another.record(UnitResult(3, "00" * 32, 0, "etag", size))
-        append_composed(storage, layout, [UnitResult(1, "00" * 32, WHOLE, "etag", 10 * size)], attempt=1)
-    rows = [row for frame in recorded(storage, layout) for row in frame.iter_rows(named=True)]
+        append_composed(storage, layout, "", [UnitResult(1, "00" * 32, WHOLE, "etag", 10 * size)], attempt=1)
+    rows = [row for frame in recorded(storage, layout, "") for row in frame.iter_rows(named=True)]
     assert [row["result_size"] for row in rows if row["line"] == 1] == [n for s in range(1, 9) for n in (s, 10 * s)]
     assert [row["result_size"] for row in rows if row["line"] == 2] == [None, 2, None, 4, None, 6, None, 8]
     assert [row["result_size"] for row in rows if row["line"] == 3] == list(range(1, 9))
@@ -152,3 +152,76 @@ def test_the_uploads_of_a_writer_that_was_killed_are_removed_at_the_end(tmp_path
     assert outputs.left_over(storage, here) == ["elsewhere/b.txt"], "another's is none of ours"
     manifest = storage.read(Location(rgw_bucket, "out/infer-result-0.manifest"))
     assert json.loads(manifest)["inference-loc"] == f"{output}infer-result/a.csv_result.txt"
+
+
+def recorded_in(place: Place) -> list[Path]:
+    return sorted((place.output / "_batch/ledger").iterdir())
+
+
+def test_records_of_another_division_do_not_count(place, caplog):
+    """Over the same inputs, as if by other bounds: lines, parts, sources and their versions are the same."""
+    place.put("a.csv")
+    place.put("big.csv", "".join(f"5.1,3.{number % 10},1.4,0.{number % 7}\n" for number in range(300)))
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    earlier = {path.name: path.read_bytes() for path in recorded_in(place)}
+    # As an attempt to start over leaves it that is killed, where what it was to change is then put back.
+    (place.output / "_batch/plan/plan.json").unlink()
+    (place.output / "_batch/plan/shard-1.parquet").unlink()
+    shards = service.plan(parameters, place.deployment, OWNER)
+    assert {path.name: path.read_bytes() for path in recorded_in(place)} == earlier
+    with pytest.raises(AccountingFailed, match="2 of 2 inputs have no outcome in the ledger"):
+        service.publish(parameters, place.deployment, OWNER)
+    assert f"do not count: file://{recorded_in(place)[0]}" in caplog.text
+    for shard in shards:
+        assert service.infer(shard, place.deployment, OWNER).progress.bytes_read > 0
+    assert service.publish(parameters, place.deployment, OWNER).rows == 301
+
+
+def test_a_division_that_is_kept_keeps_its_records(place):
+    place.put("a.csv")
+    parameters, (shard,) = planned(place)
+    service.infer(shard, place.deployment, OWNER)
+    (shard,) = service.plan(parameters, place.deployment, OWNER)
+    assert service.infer(shard, place.deployment, OWNER).progress.bytes_read == 0
+
+
+@pytest.mark.parametrize("nth", range(3))
+def test_who_dies_while_the_inputs_are_divided_anew_does_not_leave_the_earlier_plan(place, nth):
+    """Else its records would be taken for those of the new division."""
+    place.put("big.csv", 300 * f"{ROW}\n")
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    (place.output / "_batch/plan/shard-1.parquet").unlink()
+    with pytest.raises(Died):
+        service.plan(parameters, mortal(place, Fate("plan/shard-1", nth, "dies after")).deployment, OWNER)
+    for shard in service.plan(parameters, place.deployment, OWNER):
+        assert service.infer(shard, place.deployment, OWNER).progress.bytes_read > 0
+
+
+def test_what_is_no_record_of_ours_is_passed_over(place):
+    place.put("a.csv")
+    parameters, (shard,) = planned(place)
+    service.infer(shard, place.deployment, OWNER)
+    for name in ("notes.txt", "0001-0-copy.jsonl", "x-y.jsonl", "0002-0-ab-000000.jsonl.bak"):
+        (place.output / "_batch/ledger" / name).write_text("{}\n")
+    (place.output / "_batch/parts").mkdir()
+    (place.output / "_batch/parts/notes.txt").write_text("x")
+    assert service.infer(shard, place.deployment, OWNER).progress.bytes_read == 0
+    assert service.publish(parameters, place.deployment, OWNER).succeeded == 1
+
+
+def test_groups_of_parts_that_a_killed_process_had_put_together_are_removed(place):
+    """A bucket makes one object of no more than 10,000: of more, first groups are made, beside the parts."""
+    place.put("big.csv", 300 * f"{ROW}\n")
+    parameters, shards = planned(place, node_count=2)
+    for shard in shards:
+        service.infer(shard, place.deployment, OWNER)
+    left = place.output / "_batch/parts/1-0.composed-0"
+    left.write_text("half of it")
+    for shard in shards:
+        assert service.infer(shard, place.deployment, OWNER).progress.bytes_read == 0
+    assert service.publish(parameters, place.deployment, OWNER).rows == 300
+    assert not left.exists()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from batch_pipeline import service
 from batch_pipeline.locations import Location
+from batch_pipeline.ownership import Owner
 from batch_pipeline.storage import Storage
+from batch_pipeline.triggers.manifests import ManifestWatch
+from batch_pipeline.triggers.new_files import NewFilesWatch
 from batch_pipeline_tests.places import ROW, Place
 from batch_pipeline_tests.test_share_links import Site, answer
 
@@ -135,3 +140,73 @@ def _fresh(root: Path) -> Path:
     folder = root / "fresh"
     folder.mkdir()
     return folder
+
+
+def test_a_name_that_is_no_text_costs_its_own_input_alone(place: Place) -> None:
+    """On a disk a name is bytes. All others go on, in the order of their keys."""
+    for name in ("a.csv", "b/c.csv", "b/e.csv", "z.csv"):
+        place.put(name)
+    for odd in (b"b/d\xff.csv", b"caf\xe9.csv", b"c\xfe/x.csv"):
+        path = place.root / "in" / os.fsdecode(odd)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{ROW}\n")
+    # A name in text that looks like what an odd one is shown as is another file.
+    place.put("caf\\xe9.csv")
+    summary = place.run(error_threshold=1)
+    assert (summary.inputs, summary.succeeded, summary.failed) == (8, 5, 3)
+    done = [line["source"].partition("/in/")[2] for line in place.lines("infer-result-0.manifest")]
+    assert done == ["a.csv", "b/c.csv", "b/e.csv", "caf\\xe9.csv", "z.csv"]
+    failed = place.lines("infer-error-0.manifest")
+    assert [line["source"].partition("/in/")[2] for line in failed] == ["b/d\\xff.csv", "caf\\xe9.csv", "c\\xfe/"]
+    assert {line["error"]["code"] for line in failed} == {"bad_name"}
+    assert "not UTF-8" in failed[0]["error"]["message"]
+    # A second run finds the same list.
+    (place.output / "_batch/summary.json").unlink()
+    assert place.run("second", error_threshold=1).succeeded == 5
+
+
+def test_a_name_that_is_no_text_in_a_watched_folder_holds_nothing_up(place: Place) -> None:
+    place.put("a.csv")
+    place.put("x.manifest")
+    (place.root / "in" / os.fsdecode(b"\xff.manifest")).write_text("")
+    storage, root = Storage(allow_local=True), Location("", f"{place.root}/"[1:], "file")
+    folder = root.child("in/")
+    files = NewFilesWatch(storage, folder, root.child("s1/"), root.child("m/"), "files", 0, 10)
+    assert len(files.look(None, lambda _: ()).arrivals) == 1
+    (one,) = ManifestWatch(storage, folder, root.child("s2/")).look(None, lambda _: ()).arrivals
+    assert one.location.name == "x.manifest"
+
+
+def test_a_divided_csv_whose_result_would_stand_in_the_way_of_anothers(place: Place) -> None:
+    """It is put together last, when the other is there."""
+    place.put("big.csv", 300 * f"{ROW}\n")
+    place.put("big.csv_result.txt/b.csv")
+    place.put("z.csv")
+    big = f"file://{place.root}/in/big.csv"
+    folder = place.run(node_count=2, error_threshold=1)
+    assert (folder.succeeded, folder.failed) == (2, 1)
+    (failed,) = [line for path in place.output.glob("infer-error-*") for line in place.lines(path.name)]
+    assert (failed["source"], failed["error"]["code"]) == (big, "bad_name")
+    assert "a folder of another result stands in its place" in failed["error"]["message"]
+    # It is tried again, as all that failed is, and there is no way out yet.
+    again = place.run("second", node_count=2, error_threshold=0.9)
+    assert (again.state, again.succeeded, again.failed) == ("finished", 2, 1)
+
+
+def test_a_divided_csv_whose_result_has_its_place_back_is_put_together(place: Place) -> None:
+    """A folder of somebody else stood there, and is removed. A source that is listed twice fails and succeeds twice."""
+    big = place.put("big.csv", 300 * f"{ROW}\n")
+    listing = place.manifest(big, place.put("z.csv"), big)
+    summary = run_divided(place, listing, "first", (place.output / "infer-result/big.csv_result.txt").mkdir)
+    assert (summary.state, summary.succeeded, summary.failed) == ("failed", 1, 2)
+    summary = run_divided(place, listing, "second", (place.output / "infer-result/big.csv_result.txt").rmdir)
+    assert (summary.state, summary.succeeded, summary.rows) == ("finished", 3, 601)
+
+
+def run_divided(place: Place, listing: str, run: str, before_the_end: Callable[[], None]) -> service.Summary:
+    parameters, owner = place.parameters(input_path=listing, node_count=2), Owner(run, "flowers")
+    service.ingest(parameters, place.deployment, owner)
+    for shard in service.plan(parameters, place.deployment, owner):
+        service.infer(shard, place.deployment, owner)
+    before_the_end()
+    return service.publish(parameters, place.deployment, owner)

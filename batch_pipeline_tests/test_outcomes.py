@@ -66,7 +66,7 @@ def test_of_a_unit_the_last_outcome_counts(tmp_path_factory, outcomes, cut):
     folder = tmp_path_factory.mktemp("out")
     for place in range(0, len(outcomes), cut):
         write(folder, f"0001-0-abc-{place:06d}.jsonl", outcomes[place : place + cut])
-    frames = list(recorded(Storage(allow_local=True), ledger_of(folder)))
+    frames = list(recorded(Storage(allow_local=True), ledger_of(folder), ""))
     units = with_outcomes(planned(), pl.concat(frames) if frames else None)
     found = {unit: counted(outcomes, *unit) for unit in UNITS}
     for row in units.iter_rows(named=True):
@@ -91,8 +91,10 @@ def _whole(ones: list[UnitResult | UnitError | None]) -> bool:
 def test_a_node_reads_its_own_records_and_those_of_what_was_put_together(tmp_path):
     storage, layout = Storage(allow_local=True), ledger_of(tmp_path)
     for node in (1, 11, 2):
-        write(tmp_path, f"0001-{node}-abc-000000.jsonl", [UnitResult(node, "00", 0, "etag", 5)])
-    append_composed(storage, layout, [UnitResult(7, "00", WHOLE, "etag", 5)], attempt=1)
-    lines = {node: [line for found in recorded(storage, layout, node) for line in found["line"]] for node in (1, 2, 3)}
+        write(tmp_path, f"0001-{node}-abc-000000.jsonl", [UnitResult(node, "00" * 32, 0, "etag", 5)])
+    append_composed(storage, layout, "", [UnitResult(7, "00" * 32, WHOLE, "etag", 5)], attempt=1)
+    lines = {
+        node: [line for found in recorded(storage, layout, "", node) for line in found["line"]] for node in (1, 2, 3)
+    }
     assert lines == {1: [1, 7], 2: [2, 7], 3: [7]}
-    assert sum(found.height for found in recorded(storage, layout)) == 4
+    assert sum(found.height for found in recorded(storage, layout, "")) == 4

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,65 @@ def test_a_run_that_was_stopped_and_comes_back_changes_nothing_of_the_run_that_t
     results = {name: data for name, data in outputs.published(storage, output).items() if "manifest" not in name}
     undisturbed = outputs.published(storage, alone.output)
     assert results == {name: data for name, data in undisturbed.items() if "manifest" not in name}
+
+
+def _work_apart(body: dict[str, Any], env: dict[str, str], told: Connection) -> None:
+    """A run whose node works in a process of its own, as an earlier one died."""
+    deployment = Deployment(Settings.from_environment(env))
+    parameters, owner = parse_parameters(body, settings=deployment.settings), elsewhere("older")
+    service.ingest(parameters, deployment, owner)
+    (shard,) = service.plan(parameters, deployment, owner)
+    deployment.storage.write(OutputLayout(parameters.output).at_work(0), b"")
+    try:
+        service.infer(shard, deployment, owner)
+    except BatchPipelineError as error:
+        told.send((type(error).__name__, error.message))
+    else:
+        told.send(("finished", ""))
+
+
+def test_a_watched_process_that_comes_back_before_the_one_that_watches_changes_nothing(tmp_path):
+    env = {"BATCH_PIPELINE_LOCK_SECONDS": str(SECONDS)}
+    place = Place.at(tmp_path, **env)
+    for number in range(1000):
+        place.put(f"{number:03}.csv")
+    changes = {"if_changed": "overwrite"}
+    settings = {
+        **env,
+        "BATCH_PIPELINE_ALLOW_LOCAL_FILES": "true",
+        "BATCH_PIPELINE_MODELS": f"file://{tmp_path}/models/",
+        "BATCH_PIPELINE_CACHE": str(tmp_path / "cache"),
+    }
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work_apart, args=(place.parameters(**changes).to_config(), settings, theirs)
+    )
+    process.start()
+    children: list[int] = []
+    try:
+        while len(list(place.output.glob("infer-result/[!.]*"))) < 5:
+            assert process.is_alive()
+            time.sleep(0.001)
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        for pid in (process.pid or 0, *children):
+            os.kill(pid, signal.SIGSTOP)
+        newer, owner = place.parameters(**changes, join_input=True), elsewhere("newer")
+        report = service.ingest(newer, place.deployment, owner)
+        with service.owned(newer.output, place.deployment, owner):
+            service.plan(newer.of(report.made_from), place.deployment, owner)
+            before = _everything(place.deployment.storage, newer.output)
+            for pid in children:
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(2 * SECONDS)
+            assert _everything(place.deployment.storage, newer.output) == before
+            os.kill(process.pid or 0, signal.SIGCONT)
+            name, message = ours.recv()
+            assert (name, "run older was not heard of" in message) == ("OwnershipLost", True), message
+    finally:
+        for pid in (process.pid or 0, *children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.join()
 
 
 def _everything(storage: Storage, output: Location) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from batch_pipeline.errors import AccessDenied, ModelRefused, PreconditionFailed
+from batch_pipeline.errors import AccessDenied, ModelRefused, OddName, PreconditionFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.models.binder import bind
 from batch_pipeline.models.binding import Binding
@@ -200,7 +200,13 @@ class Registry:
         packages: dict[tuple[str, str], _Package] = {}
         refused: list[tuple[Location, AccessDenied]] = []
         folder = self._location.child(below) if below else self._location
-        for found in self._storage.list(folder, refused=lambda *link: refused.append(link)):
+
+        def note(location: Location, error: AccessDenied | OddName) -> None:
+            if isinstance(error, OddName):
+                raise error
+            refused.append((location, error))
+
+        for found in self._storage.list(folder, refused=note):
             name, version, file = self._parts(found.location)
             if name and version and file is not None:
                 objects = packages.setdefault((name, version), _Package()).objects

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from itertools import chain
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Self
 
-from batch_pipeline.errors import NodeFailed
+from batch_pipeline.errors import NodeFailed, OwnershipLost, StorageFailed
 from batch_pipeline.node.job import NodeJob, Progress, Recorder, Unit, UnitError, UnitResult
 from batch_pipeline.node.run import AT_ONCE, run_node
 from batch_pipeline.node.tally import Tally
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 HOPELESS = 20
 """Where so many inputs kill the process one after the other, it is not for them that it dies."""
+PR_SET_PDEATHSIG = 1
+"""Of Linux."""
 END_SECONDS = 30.0
 """So long a process may take to end that was told to, as what it works on is no longer wanted."""
 
@@ -76,8 +80,7 @@ class _Ended:
 
 @dataclass(frozen=True)
 class _Failed:
-    what: str
-    foreseen: bool
+    error: NodeFailed | StorageFailed | OwnershipLost | RuntimeError
 
 
 _Message = _Ready | _Ended | _Failed | Progress | UnitResult | UnitError
@@ -88,7 +91,7 @@ class _Died(Exception):
 
     def __init__(self, status: int) -> None:
         self.stuck = status == STUCK
-        """It ended itself, since a call of the model did not come back."""
+        """It ended itself, since a call of the model, or a decoder, did not come back."""
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         super().__init__(f"{name}, as where memory ends" if name == "SIGKILL" else name)
 
@@ -141,7 +144,7 @@ class _Child:
             self._process.join()
             raise _Died(self._process.exitcode or 0) from None
         if isinstance(message, _Failed):
-            raise NodeFailed(message.what) if message.foreseen else RuntimeError(message.what)
+            raise message.error
         if isinstance(message, UnitResult | UnitError):
             del self.under_way[message.line, message.part]
         return message
@@ -242,7 +245,7 @@ class _Node:
     def _leave_out(self, unit: Unit, death: _Died) -> None:
         if death.stuck:
             code = "timed_out"
-            what = f"the model did not come back within {self._job.batch_seconds:g} seconds, and could not be ended"
+            what = f"its work did not come back within {self._job.batch_seconds:g} seconds, and could not be ended"
         else:
             code, what = "engine_died", f"the process died twice at this input, the second time at it alone ({death})"
         _log.warning("line %d of the input list is left out: %s", unit.line, what)
@@ -262,9 +265,13 @@ def _work(
     connection: Connection[_Message, Unit | None],
     stop: Connection[None, None],
 ) -> None:
-    """The process that works. What it is to do, and when to stop, its parent says, not a signal."""
+    """The process that works. What it is to do, and when to stop, its parent says, not a signal.
+
+    Its storage asks for itself whether it may still change anything: its parent may be asleep.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    _be_killed_with_parent()
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
     guard = threading.Lock()
 
@@ -281,10 +288,10 @@ def _work(
         progress, samples = run_node(
             replace(job, units=units()), storage, share_links, _Told(say), on_progress=say, stopping=stop.poll
         )
-    except NodeFailed as error:
-        say(_Failed(error.message, foreseen=True))
+    except (NodeFailed, StorageFailed, OwnershipLost) as error:
+        say(_Failed(error))
     except Exception:  # noqa: BLE001 - the edge of the process: raised by its parent
-        say(_Failed(traceback.format_exc(), foreseen=False))
+        say(_Failed(RuntimeError(traceback.format_exc())))
     else:
         say(progress)
         say(_Ended(samples))
@@ -300,7 +307,14 @@ class _Told:
         self.say(outcome)
 
 
+def _be_killed_with_parent() -> None:
+    """By the kernel, where it does that: at once, whatever this process is in."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _die_with_parent() -> None:
+    """Also where the parent died before the kernel was asked, or has no such thing."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

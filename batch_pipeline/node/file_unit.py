@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from batch_pipeline.node.answers import answer_texts
 from batch_pipeline.node.batching import Answered, BatchingEngine
 from batch_pipeline.node.images import file_tensor
 from batch_pipeline.node.sample import Sample
+from batch_pipeline.node.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,7 @@ class FileWork:
     decoders: Executor | None
     """None: the engine's own threads decode."""
     sample: Sample
+    limit: TimeLimit
 
     def line(self, data: bytes) -> bytes:
         """The answer to one file as a line. Raises InputFailed."""
@@ -52,4 +55,7 @@ class FileWork:
     def _inputs(self, data: bytes) -> dict[str, Array]:
         source = self.binding.file
         assert source is not None  # a binding of kind `file` has one
-        return {source.tensor.name: file_tensor(data, source, self.steps)}
+        return {source.tensor.name: file_tensor(data, source, self.steps, self._watched)}
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return self.limit.watching("the decoding of the image")

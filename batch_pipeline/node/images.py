@@ -8,6 +8,8 @@ import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,15 +48,22 @@ _PIXELS = ByteBudget(MOST_PIXELS // 4)
 """So many are held decoded at once, or one image: large ones take turns."""
 
 
-def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
+def file_tensor(
+    data: bytes,
+    source: FileInput,
+    steps: ImagePreprocessing,
+    watched: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Array:
     """One file as a batch of one row (for a 1-D uint8 input: the bytes, which have no batch dimension).
+
+    `watched` is entered for as long as an image is decoded and resized, and not while it waits for its turn.
 
     Raises InputFailed: `not_an_image`, or `wrong_shape` where the image does not come out as the model takes it.
     """
     import numpy as np
 
     if source.form == "image":
-        return _laid_out(_pixels(data, source, steps), source, steps)[None]
+        return _laid_out(_pixels(data, source, steps, watched), source, steps)[None]
     if source.tensor.element == "string":
         # As a void: of a Python bytes ONNX Runtime takes the repr, and of numpy's S what stands before a NUL.
         shape = (1,) * max(1, len(source.tensor.shape))
@@ -62,12 +71,14 @@ def file_tensor(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Ar
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def _pixels(data: bytes, source: FileInput, steps: ImagePreprocessing) -> Array:
+def _pixels(
+    data: bytes, source: FileInput, steps: ImagePreprocessing, watched: Callable[[], AbstractContextManager[object]]
+) -> Array:
     """The image, resized and cropped, as [height, width, channels] of uint8."""
     import numpy as np
 
     opened = _opened(data)
-    with _PIXELS.holding(opened.width * opened.height):
+    with _PIXELS.holding(opened.width * opened.height), watched():
         image = _decoded(opened, source, steps)
         if steps.do_resize:
             image = _resized(image, steps.size or Size(source.height, source.width), steps.resample)

@@ -98,7 +98,7 @@ class NodeJob:
     """CPU cores this node may use."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     batch_seconds: float = BATCH_SECONDS
-    """How long one call of the model may take."""
+    """How long one call of the model may take, and the decoding of one image."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ends calls of the model that take too long: one thread watches all of them."""
+"""Ends calls of the model, and what else may hang, that take too long: one thread watches all of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
+
+from batch_pipeline.errors import InputFailed
 
 BATCH_SECONDS = 600.0
 GRACE_SECONDS = 60.0
@@ -29,8 +32,15 @@ class Call:
 
     options: Endable
     deadline: float
+    what: str
     ended: bool = False
     """It was told to end."""
+
+
+class _Deaf:
+    """What nothing can end has nobody who looks."""
+
+    terminate = False
 
 
 class TimeLimit:
@@ -55,9 +65,9 @@ class TimeLimit:
         self._ending = False
         self._thread = threading.Thread(target=self._watch, name="time-limit", daemon=True)
 
-    def begin(self, options: Endable, part: float) -> Call:
+    def begin(self, options: Endable, part: float, what: str = "a call of the model") -> Call:
         """Watches one call, which may take that part of the limit, until it is said to be at its end."""
-        call = Call(options, time.monotonic() + self.seconds * part)
+        call = Call(options, time.monotonic() + self.seconds * part, what)
         self._calls.add(call)
         if self._ending:
             call.ended = options.terminate = True
@@ -65,6 +75,17 @@ class TimeLimit:
 
     def end(self, call: Call) -> None:
         self._calls.discard(call)
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Watches what nothing can end. Raises InputFailed where it came back, but too late."""
+        call = self.begin(_Deaf(), 1.0, what)
+        try:
+            yield
+        finally:
+            self.end(call)
+        if call.ended and not self._ending:
+            raise InputFailed("timed_out", f"{what} took longer than {self.seconds:g} seconds")
 
     def end_all(self) -> None:
         """Tells all calls to end, those that are about to begin as well."""
@@ -80,8 +101,8 @@ class TimeLimit:
                     call.ended = call.options.terminate = True
                 elif call.ended and now > call.deadline + self._grace:
                     self._stuck(
-                        f"a call of the model took longer than {self.seconds:g} seconds and could not be ended: "
-                        "one of its operators does not come back"
+                        f"{call.what} took longer than {self.seconds:g} seconds and could not be ended: "
+                        "what it is in does not come back"
                     )
                     return
 

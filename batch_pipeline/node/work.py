@@ -31,13 +31,14 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
     with ExitStack() as stack:
+        limit = stack.enter_context(TimeLimit(job.batch_seconds))
         if engine is None:
             engine = loaded = OnnxEngine(
                 job.model_folder / job.model_file,
                 threads=job.threads,
                 providers=job.providers,
                 outputs=outputs,
-                limit=stack.enter_context(TimeLimit(job.batch_seconds)),
+                limit=limit,
                 maps=[leaf.output for leaf in binding.response if leaf.form == "map"],
             )
             binding = _with_keys(binding, loaded.keys)
@@ -47,7 +48,7 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
         if binding.kind == "file":
             # On CPUs what decodes and what computes take the same cores: one thread each does both in turn.
             decoders = None if tuple(job.providers) == CPU else pool
-            yield FileWork(binding, load(job.model_folder), batching, decoders, sample)
+            yield FileWork(binding, load(job.model_folder), batching, decoders, sample, limit)
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)

@@ -167,7 +167,6 @@ class Worker:
             with self._storage.open_writer(unit.result) as writer:
                 yield writer.write
         except NameTaken as error:
-            what = "a folder of another result stands in its place, or another result in that of its folder"
-            raise InputFailed("bad_name", f"its result cannot be written: {what}") from error
+            raise error.of_result from error
         except StorageFailed as error:
             raise NodeFailed(f"a result could not be written: {error.message}", transient=error.transient) from error

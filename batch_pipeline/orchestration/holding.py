@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun
 
-from batch_pipeline.errors import StorageFailed
+from batch_pipeline.errors import RecordDamaged, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.holders import owner_of
@@ -44,7 +44,7 @@ def _keep_progress(instance: dg.DagsterInstance, owner: Owner, layout: OutputLay
         if load_summary(storage, layout) is not None:
             return
         progress = progress_of(storage, layout, owner.service)
-    except StorageFailed:
+    except (RecordDamaged, StorageFailed):
         # The run itself says what is wrong with the store.
         return
     if progress.units:

@@ -35,7 +35,7 @@ class Seen:
         try:
             found = json.loads(cursor or "")
             return cls(str(found["version"]), str(found["digest"]), bool(found["done"]))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def model(self, name: str) -> NewModel:

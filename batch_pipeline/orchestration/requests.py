@@ -74,7 +74,7 @@ class Position:
             found = json.loads(cursor or "{}")
             watch = found.get("watch")
             return cls(None if watch is None else str(watch), frozenset(map(str, found.get("asked", ()))))
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return cls(cursor)
 
     def __str__(self) -> str:

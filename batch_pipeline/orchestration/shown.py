@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRun, RunRecord
 
-from batch_pipeline.errors import Refused, StorageFailed
+from batch_pipeline.errors import RecordDamaged, Refused, StorageFailed
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.failures import RunError
@@ -151,7 +151,7 @@ def _counts_in_storage(found: ServiceId, config: dict[str, Any], deployment: Dep
     try:
         output = parse_folder(config.get("output_path", ""), allow_local=deployment.settings.allow_local_files)
         progress = progress_of(deployment.storage, OutputLayout(output), found.name)
-    except (Refused, StorageFailed):
+    except (RecordDamaged, Refused, StorageFailed):
         # A list of services is no place for the store's or another deployment's troubles.
         return None
     return (progress.units, progress.done) if progress.units else None

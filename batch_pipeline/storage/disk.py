@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from batch_pipeline.errors import AccessDenied, NameTaken, StorageFailed
+from batch_pipeline.errors import AccessDenied, NameTaken, OddName, StorageFailed
 from batch_pipeline.locations import Location
 from batch_pipeline.storage.failures import changed, not_found
 from batch_pipeline.storage.objects import CHUNK_BYTES, ObjectInfo, Refusals, Stream, Writer
 from batch_pipeline.storage.retries import check_permission
 
+ASKED_LATELY = 0.5
+"""Seconds. A permission that was asked for longer ago is asked for again once there is nothing left to wait for."""
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
 
@@ -93,8 +96,7 @@ class Disk:
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
-        check_permission()
-        with _locked(path.parent):
+        with _permitted_in(path.parent):
             if if_absent and os.path.lexists(path):
                 raise changed(location)
             if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
@@ -196,8 +198,11 @@ def _children(path: Path, folder: Location, refused: Refusals | None) -> Iterato
             if _UNFINISHED.fullmatch(entry.name):
                 continue
             if any(0xDC80 <= ord(char) <= 0xDCFF for char in entry.name):
-                raise StorageFailed(f"{folder}: a file's name is not UTF-8: {os.fsencode(entry.name)!r}")
-            if entry.is_dir() or entry.is_file():
+                error = OddName(f"{folder}: a name is not UTF-8: {os.fsencode(entry.name)!r}")
+                if refused is None:
+                    raise error
+                refused(folder.child(f"{entry.name}/" if entry.is_dir() else entry.name), error)
+            elif entry.is_dir() or entry.is_file():
                 child = folder.child(f"{entry.name}/" if entry.is_dir() else entry.name)
                 real = _path_or_refusal(child, refused) if entry.is_symlink() else path / entry.name
                 if real is not None:
@@ -241,6 +246,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _permitted_in(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder with a permission that was asked for just before: this process may have been asleep
+    while it waited. Not under the lock, as what is asked may write in that folder."""
+    while True:
+        check_permission()
+        asked = time.time()
+        with _locked(folder):
+            if abs(time.time() - asked) < ASKED_LATELY:
+                yield
+                return
 
 
 @contextmanager

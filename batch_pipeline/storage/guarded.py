@@ -21,7 +21,7 @@ class GuardedStorage(Storage):
 
     It is called again before each request that is tried again, and before what took long to make appears.
 
-    Pickled, it is the other one: a check is of its process.
+    It can be pickled where its check can: a process that works for this one is to ask as well.
     """
 
     def __init__(self, inner: Storage, check: Callable[[], None]) -> None:
@@ -35,12 +35,8 @@ class GuardedStorage(Storage):
     def connection(self) -> Connection:
         return self._inner.connection
 
-    def __reduce__(self) -> tuple[Callable[[Storage], Storage], tuple[Storage]]:
-        return _unguarded, (self._inner,)
-
-
-def _unguarded(inner: Storage) -> Storage:
-    return inner
+    def __reduce__(self) -> tuple[type[GuardedStorage], tuple[Storage, Callable[[], None]]]:
+        return GuardedStorage, (self._inner, self._check)
 
 
 class _Guarded:

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from batch_pipeline.errors import AccessDenied
+from batch_pipeline.errors import AccessDenied, OddName
 from batch_pipeline.locations import Location
 
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -26,8 +26,8 @@ class ObjectInfo:
     modified: datetime
 
 
-Refusals = Callable[[Location, AccessDenied], None]
-"""What a listing tells of a place that it may not go into."""
+Refusals = Callable[[Location, AccessDenied | OddName], None]
+"""What a listing tells of a place that it may not, or can't, go into."""
 
 
 class Stream:

@@ -67,8 +67,9 @@ class Storage:
     ) -> Iterator[ObjectInfo]:
         """Every object below a folder, in the order of its key's UTF-8 bytes, from after the key `start_after`.
 
-        A link on the local disk that leads out of the folder is AccessDenied; with `refused`, that is told of it and
-        the listing goes on without it.
+        A link on the local disk that leads out of the folder is AccessDenied, a name there that is not UTF-8 is OddName
+        (its location has the bytes as os.fsdecode has them); with `refused`, that is told of it, before anything that
+        comes after it in order, and the listing goes on without it.
 
         An empty or missing folder yields nothing; a missing bucket is ObjectNotFound. Folder markers (keys that end
         in `/`) are objects too, and are yielded.

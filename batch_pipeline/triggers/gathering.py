@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
+from pydantic import TypeAdapter
 
 from batch_pipeline.errors import ObjectNotFound, PreconditionFailed, StateFailed
 from batch_pipeline.locations import Location
@@ -17,11 +18,13 @@ from batch_pipeline.manifest import parse_line
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.taken import digest
 from batch_pipeline.triggers.template import SUFFIX
+from batch_pipeline.triggers.written import Number, Scheme
 
 if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
 
 _DIGITS = 8
+_EARLIER = TypeAdapter(list[tuple[str, str, Scheme, Number]])
 _AT_ONCE = 32
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 
@@ -121,8 +124,9 @@ class GatheredLog:
         except ObjectNotFound:
             return {}
         try:
-            return {Location(*place): int(end) for *place, end in orjson.loads(data)}
-        except (ValueError, TypeError):
+            found = _EARLIER.validate_json(data, strict=True)
+            return {Location(bucket, key, scheme): end for bucket, key, scheme, end in found}
+        except ValueError:
             what = "it should say where earlier manifests are; delete it if all of them are in its folder"
             raise StateFailed(f"{self._record} is damaged: {what}") from None
 

@@ -5,20 +5,21 @@ It is one object in storage, replaced as a whole and only over the version that 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from batch_pipeline.errors import ObjectNotFound, StateFailed
 from batch_pipeline.locations import Location
+from batch_pipeline.records import what_is_wrong
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.taken import digest
+from batch_pipeline.triggers.written import Digest, Number, Place, Version
 
 _MOVED = "set `state_path` to the folder where it is now, or reset the cursor to begin anew"
 _ADVICE = "delete it; what is in hand is found again in the gathered manifests, and in messages as they come again"
@@ -142,8 +143,8 @@ class HeldFolder:
             return None
         try:
             return _decode(self._data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StateFailed(f"{self._place} is damaged ({' '.join(str(error).split())[:100]}): {_ADVICE}") from error
+        except ValidationError as error:
+            raise StateFailed(f"{self._place} is damaged ({what_is_wrong(error)[:100]}): {_ADVICE}") from None
 
     def save(self, held: Held) -> None:
         """Replaces what was loaded. Raises PreconditionFailed where another look did so meanwhile."""
@@ -169,17 +170,28 @@ def _encode(held: Held) -> bytes:
     return orjson.dumps(record)
 
 
+class _Record(BaseModel):
+    number: Number
+    log: Place | None = None
+    watched: str = ""
+    newest: FiniteFloat
+    files: list[Version]
+    announced: list[tuple[Version, list[Digest]]]
+    messages: list[tuple[str, str, list[Digest]]]
+
+
 def _decode(data: bytes) -> Held:
-    record = orjson.loads(data)
-    files = [_read(fields) for fields in record["files"]]
+    """Raises ValidationError for what is none."""
+    record = _Record.model_validate_json(data, strict=True)
+    files = [_read(version) for version in record.files]
     return Held(
-        operator.index(record["number"]),
-        Location(*record["log"]) if record.get("log") else None,
-        record.get("watched", ""),
-        float(record["newest"]),
+        record.number,
+        Location(*record.log) if record.log else None,
+        record.watched,
+        record.newest,
         {digest(info.location, info.etag): info for info in files},
-        [Announced(Arrival.of(_read(fields)), tuple(_bytes(versions))) for fields, versions in record["announced"]],
-        {name: Kept(handle, set(_bytes(waits))) for name, handle, waits in record["messages"]},
+        [Announced(Arrival.of(_read(version)), tuple(_bytes(versions))) for version, versions in record.announced],
+        {name: Kept(handle, set(_bytes(waits))) for name, handle, waits in record.messages},
     )
 
 
@@ -188,9 +200,9 @@ def _written(info: ObjectInfo | Arrival) -> list[Any]:
     return [place.bucket, place.key, place.scheme, info.size, info.etag, info.modified.isoformat()]
 
 
-def _read(fields: list[Any]) -> ObjectInfo:
-    *place, size, etag, modified = fields
-    return ObjectInfo(Location(*place), size, etag, datetime.fromisoformat(modified))
+def _read(version: Version) -> ObjectInfo:
+    bucket, key, scheme, size, etag, modified = version
+    return ObjectInfo(Location(bucket, key, scheme), size, etag, modified)
 
 
 def _hex(digests: Iterable[bytes]) -> list[str]:

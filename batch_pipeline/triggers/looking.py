@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from batch_pipeline.errors import InvalidLocation
+from batch_pipeline.errors import AccessDenied, InvalidLocation, OddName
 from batch_pipeline.locations import Location, parse_source
 from batch_pipeline.storage import ObjectInfo
 from batch_pipeline.triggers.template import SUFFIX, Occasion, service_name, version_digest
@@ -112,6 +112,12 @@ def state_gone(folder: Location, manifests: Location) -> str:
 def by_age(info: ObjectInfo) -> tuple[datetime, str]:
     """Oldest first; objects of the same moment in the order of their keys."""
     return info.modified, info.location.key
+
+
+def pass_over_odd_names(_: Location, error: AccessDenied | OddName) -> None:
+    """For a listing of a watched folder on a disk: what no text can name can't be handed out."""
+    if not isinstance(error, OddName):
+        raise error
 
 
 class Nameable:

@@ -14,6 +14,7 @@ from batch_pipeline.triggers.looking import (
     Requested,
     by_age,
     counted,
+    pass_over_odd_names,
     passed_over,
     sentence,
     without_run,
@@ -42,7 +43,7 @@ class ManifestWatch:
             states.clean(recalled.name)
         before = recalled.state or State(Taken())
         comparison = Comparison(before.taken)
-        fresh = Nameable(comparison.fresh(self.storage.list(self.folder)), _is_manifest)
+        fresh = Nameable(comparison.fresh(self.storage.list(self.folder, refused=pass_over_odd_names)), _is_manifest)
         candidates = heapq.nsmallest(max(_CANDIDATES, self.most), fresh, key=by_age)
         taken = comparison.still_there
         no_run = without_run(before.handed_out, requested)

@@ -20,6 +20,7 @@ from batch_pipeline.triggers.looking import (
     Requested,
     by_age,
     counted,
+    pass_over_odd_names,
     passed_over,
     sentence,
     state_gone,
@@ -125,7 +126,7 @@ class _Gathering:
         watch = self._watch
         now = store_time(watch.storage, watch.folder)
         comparison = Comparison(self._taken)
-        fresh = Nameable(comparison.fresh(watch.storage.list(watch.folder)), watch.takes)
+        fresh = Nameable(comparison.fresh(watch.storage.list(watch.folder, refused=pass_over_odd_names)), watch.takes)
         waiting = _Waiting(fresh, now + timedelta(seconds=watch.settle_seconds))
         most = max(watch.max_files, _HELD // watch.max_files * watch.max_files)
         candidates = heapq.nsmallest(most, waiting, key=by_age)

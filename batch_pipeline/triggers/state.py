@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
+from pydantic import AwareDatetime, BaseModel
 
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.locations import Location
@@ -20,6 +20,7 @@ from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import LOST, OTHER, RESET, Arrival
 from batch_pipeline.triggers.taken import Taken
+from batch_pipeline.triggers.written import Count, Number, Place, Scheme
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -127,6 +128,13 @@ def _name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
+class _Header(BaseModel):
+    number: Number
+    handed_out: list[tuple[Scheme, str, str, str, Count, AwareDatetime]]
+    watched: str = ""
+    log: Place | None = None
+
+
 def _encode(state: State, watched: str) -> bytes:
     """A line of JSON, then the digests as they are."""
     header = {
@@ -138,21 +146,21 @@ def _encode(state: State, watched: str) -> bytes:
     return orjson.dumps(header) + b"\n" + state.taken.packed
 
 
-def _decode(data: bytes) -> State:
-    header, _, packed = data.partition(b"\n")
-    fields = orjson.loads(header)
-    handed_out = tuple(_read(one) for one in fields["handed_out"])
-    log = fields.get("log")
-    return State(
-        Taken(packed), handed_out, fields["number"], fields.get("watched", ""), Location(*log) if log else None
+def _decode(data: bytes) -> State | None:
+    """None for what is no state."""
+    first, _, packed = data.partition(b"\n")
+    try:
+        header = _Header.model_validate_json(first, strict=True)
+        taken = Taken.read(packed)
+    except ValueError:
+        return None
+    handed_out = tuple(
+        Arrival(Location(bucket, key, scheme), etag, size, modified)
+        for scheme, bucket, key, etag, size, modified in header.handed_out
     )
+    return State(taken, handed_out, header.number, header.watched, Location(*header.log) if header.log else None)
 
 
 def _written(arrival: Arrival) -> list[Any]:
     place = arrival.location
     return [place.scheme, place.bucket, place.key, arrival.etag, arrival.size, arrival.modified.isoformat()]
-
-
-def _read(fields: list[Any]) -> Arrival:
-    scheme, bucket, key, etag, size, modified = fields
-    return Arrival(Location(bucket, key, scheme), etag, size, datetime.fromisoformat(modified))

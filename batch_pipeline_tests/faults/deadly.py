@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from typing import Any
 KILLED = 666.0
 """As the kernel does where memory ends."""
 SEGFAULT = 667.0
+DEAF = 668.0
+"""No other thread of the process gets its turn any more."""
+DEAF_NOW = "TEST_DEAF"
+"""A variable: the file that is there then."""
 AT_LOADING = "TEST_DIE_AT_LOADING"
 """A variable: where it is set, a process dies at loading a model."""
 
@@ -41,6 +46,9 @@ def install() -> None:
         for value, number in ((KILLED, signal.SIGKILL), (SEGFAULT, signal.SIGSEGV)):
             if any((values == value).any() for values in inputs.values()):
                 os.kill(os.getpid(), number)
+        if any((values == DEAF).any() for values in inputs.values()):
+            Path(os.environ[DEAF_NOW]).touch()
+            ctypes.PyDLL(None).sleep(60)
         return run(self, inputs, part)
 
     OnnxEngine.__init__, OnnxEngine.run = deadly_load, deadly_run  # type: ignore[method-assign]

@@ -20,6 +20,7 @@ from PIL import Image
 from batch_pipeline import share_links
 from batch_pipeline.cli.files import read_body, read_mapping
 from batch_pipeline.components.folder import load_folder
+from batch_pipeline.deployment import Deployment
 from batch_pipeline.documents import is_too_deep, parse_json
 from batch_pipeline.errors import (
     BatchPipelineError,
@@ -43,9 +44,10 @@ from batch_pipeline.models.preprocessing import FILE_NAME, ImagePreprocessing
 from batch_pipeline.node import csv_blocks, csv_rows, images
 from batch_pipeline.node.csv_fields import RowError
 from batch_pipeline.node_specs import load_node_specs
-from batch_pipeline.output_folder import inspect
+from batch_pipeline.output_folder import inspect, load_record
 from batch_pipeline.ownership import check_free
 from batch_pipeline.results import export_results
+from batch_pipeline.service import delete_results
 from batch_pipeline.settings import Settings
 from batch_pipeline.share_links import ShareLinkReader
 from batch_pipeline.storage import Storage
@@ -509,12 +511,19 @@ LOCK = json.dumps(
     }
 ).encode()
 RECORD = b'{"service": "flowers", "made_from": {"model": "x", "node_count": 2}, "attempt": 1, "run": "r"}'
+RECORDS = [
+    RECORD,
+    *(RECORD.replace(b"2}", count + b"}") for count in (b"null", b'"x"', b"-1", b"1e9", b"9" * 18)),
+    RECORD.replace(b'"x"', b"[" * 500 + b"]" * 500),
+    RECORD.replace(b', "node_count": 2', b""),
+    RECORD.replace(b'"attempt": 1', b'"attempt": -1'),
+]
 
 
 @examples(150)
 @given(
     lock=damaged([LOCK, LOCK.replace(b"{", b"[")], JSON_WORDS),
-    record=damaged([RECORD], [*JSON_WORDS, b'"more": 1, ']),
+    record=damaged(RECORDS, [*JSON_WORDS, b'"more": 1, ']),
 )
 def test_records_in_an_output_folder(tmp_path_factory: pytest.TempPathFactory, lock: bytes, record: bytes) -> None:
     """The folder of somebody else, or of nobody."""
@@ -527,3 +536,8 @@ def test_records_in_an_output_folder(tmp_path_factory: pytest.TempPathFactory, l
         for look in (check_free, inspect):
             with suppress(Refused):
                 look(storage, layout, "flowers")
+        with suppress(Refused):
+            found = load_record(storage, layout)
+            assert found is None or (found.fingerprint and found.made_from["node_count"] > 0)
+            # Whoever may not delete it as a service's own may still be asked to.
+            delete_results(layout.output, "flowers", Deployment(Settings(allow_local_files=True)))

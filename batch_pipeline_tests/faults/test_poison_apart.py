@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from batch_pipeline.errors import NodeFailed
+from batch_pipeline.errors import CredentialsRefused, NodeFailed, OwnershipLost
 from batch_pipeline.node import apart
 from batch_pipeline.node.apart import run_apart
 from batch_pipeline.node.job import NodeJob, Progress, UnitError, UnitResult
@@ -159,7 +160,56 @@ def test_the_process_does_not_outlive_the_one_that_watches_over_it(tmp_path: Pat
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     (child,) = map(int, ended.stdout.split())
-    until = time.monotonic() + 30
-    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+    assert is_soon_gone(child)
+
+
+def is_soon_gone(pid: int) -> bool:
+    until = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    assert not Path(f"/proc/{child}").exists()
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of it must get its turn")
+def test_nor_where_none_of_its_threads_gets_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csvs(tmp_path, [deadly.DEAF])
+    deaf = tmp_path / "deaf"
+    monkeypatch.setenv(deadly.DEAF_NOW, str(deaf))
+    script = (
+        "import sys, os, signal\n"
+        "from pathlib import Path\n"
+        "from batch_pipeline_tests.faults.test_poison_apart import *\n"
+        "folder = Path(sys.argv[1])\n"
+        "def stopping():\n"
+        "    if (folder / 'deaf').exists():\n"
+        "        print(*children(), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(csv_job(folder, sorted(folder.glob('*.csv'))), stopping=stopping)\n"
+    )
+    # Not to a pipe, of which the end would come with that of the child.
+    with (tmp_path / "told").open("w") as told:
+        ended = subprocess.run([sys.executable, "-c", script, tmp_path], stdout=told, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (child,) = map(int, (tmp_path / "told").read_text().split())
+    assert is_soon_gone(child)
+
+
+@pytest.mark.parametrize("error", [OwnershipLost, CredentialsRefused])
+def test_what_its_storage_fails_with_is_raised_here(tmp_path: Path, error: type[Exception]) -> None:
+    made = csv_job(tmp_path, csvs(tmp_path, [1.0]))
+    with pytest.raises(error, match="not any more"):
+        run_apart(made, Forbidden(error), None, Records())  # type: ignore[arg-type]
+
+
+class Forbidden(Storage):
+    """Nothing may be written."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__(allow_local=True)
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[Storage], tuple[type[Exception]]]:
+        return Forbidden, (self.error,)
+
+    def open(self, *_: object, **__: object) -> Any:
+        raise self.error("not any more")

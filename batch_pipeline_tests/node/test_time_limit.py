@@ -170,7 +170,8 @@ def test_a_process_ends_itself_where_an_operator_never_comes_back(tmp_path: Path
     )
     assert ended.returncode == time_limit.STUCK, ended.stderr
     assert "2." in ended.stdout
-    assert "one of its operators does not come back" in ended.stderr
+    assert "a call of the model took longer than 3 seconds" in ended.stderr
+    assert "does not come back" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -1,0 +1,17 @@
+"""Types of what triggers write down as JSON, so that what is read back is what it is taken for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+Number = Annotated[int, Field(ge=0, lt=10**8)]
+"""Of a manifest: more digits than that its name has not."""
+Scheme = Literal["s3", "file"]
+Place = tuple[str, str, Scheme]
+"""Bucket, key and scheme."""
+Version = tuple[str, str, Scheme, Count, str, AwareDatetime]
+"""Of an object: its place, size, ETag and time."""
+Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{32}\z")]

@@ -1,0 +1,63 @@
+"""A line of a manifest without end: refused, with its number, and not read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch_pipeline.errors import InputMissing
+from batch_pipeline.inputs import InputList
+from batch_pipeline.locations import Location
+from batch_pipeline.manifest import LONGEST_LINE
+from batch_pipeline.storage import Storage
+from batch_pipeline_tests.faults.fuzzing import bounded_memory
+from batch_pipeline_tests.places import Place
+
+GOOD = b'{"source": "s3://bucket/a.csv"}\n'
+
+
+def listing(folder: Path, *parts: bytes, size: int | None = None) -> InputList:
+    """A manifest of these parts; `size`: with nothing but zeros after them, up to so many bytes."""
+    path = folder / "list.manifest"
+    path.write_bytes(b"".join(parts))
+    if size is not None:
+        with path.open("ab") as file:
+            file.truncate(size)
+    return InputList(Storage(allow_local=True), Location("", str(path)[1:], "file"))
+
+
+def padded(size: int) -> bytes:
+    """A good line of so many bytes, without its end."""
+    line = GOOD.rstrip()[:-1] + b', "note": "'
+    return line + b"x" * (size - len(line) - 2) + b'"}'
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n" + GOOD])
+@pytest.mark.parametrize("before", [b"", GOOD, b"\n" + 50_000 * GOOD])
+def test_a_line_may_be_so_long_and_no_longer(tmp_path: Path, before: bytes, end: bytes) -> None:
+    inputs = listing(tmp_path, before, padded(LONGEST_LINE), end)
+    wanted = before.count(b"source") + 1 + end.count(b"source")
+    assert sum(len(frame) for frame in inputs.columns()) == wanted
+    assert sum(1 for _ in inputs.read()) == wanted
+    inputs = listing(tmp_path, before, padded(LONGEST_LINE + 1), end)
+    number = before.count(b"\n") + 1
+    says = rf"list.manifest, line {number}: the line has more than 4 MiB"
+    for read in (inputs.columns, inputs.read):
+        with pytest.raises(InputMissing, match=says):
+            list(read())
+
+
+def test_a_line_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    inputs = listing(tmp_path, GOOD, size=20 << 30)
+    for read in (inputs.columns, inputs.read):
+        with bounded_memory(200), pytest.raises(InputMissing, match="line 2: "):
+            list(read())
+
+
+def test_a_service_is_refused_and_has_written_nothing(tmp_path: Path) -> None:
+    place = Place.at(tmp_path)
+    (tmp_path / "list.manifest").write_bytes(GOOD + padded(LONGEST_LINE + 1))
+    with pytest.raises(InputMissing, match=r"list.manifest, line 2: "):
+        place.run(input_path=f"file://{tmp_path}/list.manifest")
+    assert not place.files()
