@@ -43,6 +43,9 @@ def deploy(
     warn(body.warnings)
     parameters = body.parse(Settings.from_environment())
 
+    from batch_pipeline.node.allocator import keep_freed_memory
+
+    keep_freed_memory()
     with ExitStack() as stack:
         if wait and parameters.node_count > 1:
             stack.enter_context(_node_processes())

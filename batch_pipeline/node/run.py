@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
 
+from batch_pipeline.node.allocator import keep_freed_memory
 from batch_pipeline.node.job import NodeJob, Progress, Recorder, Unit
 from batch_pipeline.node.reading import Sources
 from batch_pipeline.node.tally import Tally
@@ -38,6 +39,7 @@ def run_node(
     rest left undone. Raises NodeFailed where the node cannot work at all: the model does not load, a provider is
     missing, a result cannot be written; and StorageFailed where the store is down or takes the credentials no more.
     """
+    keep_freed_memory()
     tally = Tally(job.unit_count, on_progress)
     with opened_work(job) as work, ThreadPoolExecutor(LARGE_CSVS_AT_ONCE, thread_name_prefix="read") as readers:
         node = Worker(work, Sources(storage, share_links), storage, recorder, tally, stopping, readers)

@@ -8,6 +8,7 @@ because an instance loads them by name, in every step anew.
 import gc
 from importlib import import_module
 
+from batch_pipeline.node.allocator import keep_freed_memory
 from batch_pipeline.storage.connection import read_descriptions
 
 MODULES = (
@@ -42,6 +43,7 @@ MODULES = (
     "batch_pipeline.storage.buckets",
 )
 
+keep_freed_memory()
 gc.disable()
 try:
     for module in MODULES:
