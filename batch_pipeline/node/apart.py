@@ -57,7 +57,7 @@ def run_apart(
     together. Raises NodeFailed where it dies at the model, or at one unit after the other.
     """
     node = _Node(job, storage, share_links, recorder, Tally(job.unit_count, on_progress), stopping)
-    units = iter(job.units)
+    units = (unit for unit in job.units if unit is not None)
     at_once = 2 * AT_ONCE
     while suspects := node.together(units, at_once):
         lost = node.lost
@@ -279,10 +279,15 @@ def _work(
         with guard:
             connection.send(message)
 
-    def units() -> Iterator[Unit]:
+    def units() -> Iterator[Unit | None]:
         say(_Ready())
-        while (unit := connection.recv()) is not None:
-            yield unit
+        while True:
+            if not connection.poll(POLL_SECONDS):
+                yield None  # what has failed here is told before the next unit comes: it may be waited for
+            elif (unit := connection.recv()) is not None:
+                yield unit
+            else:
+                return
 
     try:
         progress, samples = run_node(

@@ -83,7 +83,8 @@ class Progress:
 class NodeJob:
     """All a node needs to know. `units` is read once, in order, and may be long: it is never held whole."""
 
-    units: Iterable[Unit]
+    units: Iterable[Unit | None]
+    """None: the next one is not there yet, and the node may look after itself meanwhile."""
     unit_count: int
     """Inputs among `units`: a divided CSV counts once, by its first part."""
     model_folder: Path

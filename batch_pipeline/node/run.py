@@ -60,7 +60,8 @@ def _feed(job: NodeJob, node: Worker, workers: Executor, tally: Tally) -> None:
             crew.look_after()
             if node.stopped:
                 break
-            crew.add(unit)
+            if unit is not None:
+                crew.add(unit)
             while crew.has_enough and not node.stopped:
                 crew.await_news()
     finally:

@@ -194,9 +194,11 @@ def test_nor_where_none_of_its_threads_gets_its_turn(tmp_path: Path, monkeypatch
     assert is_soon_gone(child)
 
 
+@pytest.mark.parametrize("files", [1, 2 * apart.AT_ONCE + 1])
 @pytest.mark.parametrize("error", [OwnershipLost, CredentialsRefused])
-def test_what_its_storage_fails_with_is_raised_here(tmp_path: Path, error: type[Exception]) -> None:
-    made = csv_job(tmp_path, csvs(tmp_path, [1.0]))
+def test_what_its_storage_fails_with_is_raised_here(tmp_path: Path, error: type[Exception], files: int) -> None:
+    """Also where by then the process waits for another unit, and the one that watches for the end of one."""
+    made = csv_job(tmp_path, csvs(tmp_path, [1.0] * files))
     with pytest.raises(error, match="not any more"):
         run_apart(made, Forbidden(error), None, Records())  # type: ignore[arg-type]
 
@@ -212,4 +214,5 @@ class Forbidden(Storage):
         return Forbidden, (self.error,)
 
     def open(self, *_: object, **__: object) -> Any:
+        time.sleep(1)
         raise self.error("not any more")
