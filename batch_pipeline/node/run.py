@@ -80,7 +80,7 @@ class _Crew:
     def __init__(self, node: Worker, workers: Executor, tally: Tally) -> None:
         self._node, self._workers, self._tally = node, workers, tally
         self._waiting: SimpleQueue[Unit | None] = SimpleQueue()
-        self._started = 0
+        self._started = self._over = 0
         self._ended: list[Future[None]] = []
         self._news = Event()
         """Few units are waiting, or a worker is at its end."""
@@ -91,7 +91,7 @@ class _Crew:
 
     @property
     def is_at_work(self) -> bool:
-        return len(self._ended) < self._started
+        return self._over + len(self._ended) < self._started
 
     def add(self, unit: Unit) -> None:
         self._waiting.put(unit)
@@ -113,8 +113,9 @@ class _Crew:
         """Raises what a worker has failed with."""
         self._node.poll()
         self._tally.say()
-        for worker in self._ended:
-            worker.result()
+        while self._ended:
+            self._over += 1
+            self._ended.pop().result()  # forgotten, as what it raises holds all that was under way
 
     def _work(self) -> None:
         while (unit := self._waiting.get()) is not None:

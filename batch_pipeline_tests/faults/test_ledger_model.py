@@ -7,6 +7,7 @@ A quick part of it here; `make test-faults` lets it go on for longer, and leaves
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 from collections import Counter
@@ -293,6 +294,7 @@ class ServiceMachine(RuleBasedStateMachine):
         storage = MortalStorage(output, self.fates, self.look, allow_local=True)
         deployment.storage = storage
         finished = self.finished()
+        gc.collect()  # what died before holds nothing any more, as its exceptions may do here
         try:
             return what(deployment)
         except Died:
