@@ -10,6 +10,7 @@ import orjson
 
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
+from batch_pipeline.storage.objects import Refusals
 from batch_pipeline.storage.connection import Connection
 from batch_pipeline.storage.storage import Backend
 from batch_pipeline.triggers.looking import Arrival, Look, Watch
@@ -87,9 +88,11 @@ class DyingStorage(Storage):
         self._die(False)
         return super().head(location)
 
-    def list(self, folder: Location, start_after: str | None = None) -> Iterator[ObjectInfo]:
+    def list(
+        self, folder: Location, start_after: str | None = None, *, refused: Refusals | None = None
+    ) -> Iterator[ObjectInfo]:
         self._die(False)
-        return super().list(folder, start_after)
+        return super().list(folder, start_after, refused=refused)
 
     def delete(self, locations: Any) -> int:
         self._die(False)
