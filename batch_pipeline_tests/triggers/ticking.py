@@ -10,8 +10,8 @@ import orjson
 
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
-from batch_pipeline.storage.objects import Refusals
 from batch_pipeline.storage.connection import Connection
+from batch_pipeline.storage.objects import Refusals
 from batch_pipeline.storage.storage import Backend
 from batch_pipeline.triggers.looking import Arrival, Look, Watch
 
