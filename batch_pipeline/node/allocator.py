@@ -16,9 +16,9 @@ _ARENAS = 2
 def keep_freed_memory() -> None:
     """Blocks of a file and all that is made of them are as large from one to the next.
 
-    glibc by itself gives such memory back to the system, which then clears each page anew: a quarter of the time of
-    reading numbers. Heaps that are there already stay, so that it is best said before there are threads. Nothing
-    changes where the libc is another, or the user's environment says how it is to be.
+    glibc by itself gives such memory back to the system, which then clears each page anew: a tenth to a quarter of
+    the time of reading numbers. Heaps that are there already stay, so that it is best said before there are threads.
+    Nothing changes where the libc is another, or the user's environment says how it is to be.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
