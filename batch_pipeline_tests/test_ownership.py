@@ -23,6 +23,7 @@ from batch_pipeline.node import run
 from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim, release
 from batch_pipeline.parameters import parse_parameters
 from batch_pipeline.settings import Settings
+from batch_pipeline.shard import Shard
 from batch_pipeline.storage import Storage
 from batch_pipeline_tests.conftest import make_bucket, use_server
 from batch_pipeline_tests.faults import outputs
@@ -154,6 +155,10 @@ def _work(body: dict[str, Any], env: dict[str, str], told: Connection) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     deployment.storage = MortalStorage(parameters.output.child("infer-result/"), (), stop, allow_local=True)
+    _infer_and_tell(shard, deployment, owner, told)
+
+
+def _infer_and_tell(shard: Shard, deployment: Deployment, owner: Owner, told: Connection) -> None:
     try:
         service.infer(shard, deployment, owner)
     except BatchPipelineError as error:
@@ -217,12 +222,7 @@ def _work_apart(body: dict[str, Any], env: dict[str, str], told: Connection) -> 
     service.ingest(parameters, deployment, owner)
     (shard,) = service.plan(parameters, deployment, owner)
     deployment.storage.write(OutputLayout(parameters.output).at_work(0), b"")
-    try:
-        service.infer(shard, deployment, owner)
-    except BatchPipelineError as error:
-        told.send((type(error).__name__, error.message))
-    else:
-        told.send(("finished", ""))
+    _infer_and_tell(shard, deployment, owner, told)
 
 
 def test_a_watched_process_that_comes_back_before_the_one_that_watches_changes_nothing(tmp_path):

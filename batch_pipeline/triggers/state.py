@@ -16,11 +16,12 @@ from pydantic import AwareDatetime, BaseModel
 
 from batch_pipeline.errors import ObjectNotFound
 from batch_pipeline.locations import Location
+from batch_pipeline.records import Count
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import LOST, OTHER, RESET, Arrival
 from batch_pipeline.triggers.taken import Taken
-from batch_pipeline.triggers.written import Count, Number, Place, Scheme
+from batch_pipeline.triggers.written import Number, Place, Scheme
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 

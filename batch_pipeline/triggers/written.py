@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-Count = Annotated[int, Field(ge=0, lt=2**62)]
+from batch_pipeline.records import Count
+
 Number = Annotated[int, Field(ge=0, lt=10**8)]
 """Of a manifest: more digits than that its name has not."""
 Scheme = Literal["s3", "file"]
