@@ -18,7 +18,7 @@ from batch_pipeline.manifest import parse_line
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.taken import digest
 from batch_pipeline.triggers.template import SUFFIX
-from batch_pipeline.triggers.written import Number, Scheme
+from batch_pipeline.triggers.written import Number, Scheme, located
 
 if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
@@ -125,7 +125,7 @@ class GatheredLog:
             return {}
         try:
             found = _EARLIER.validate_json(data, strict=True)
-            return {Location(bucket, key, scheme): end for bucket, key, scheme, end in found}
+            return {located(bucket, key, scheme): end for bucket, key, scheme, end in found}
         except ValueError:
             what = "it should say where earlier manifests are; delete it if all of them are in its folder"
             raise StateFailed(f"{self._record} is damaged: {what}") from None

@@ -19,7 +19,7 @@ from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import Arrival
 from batch_pipeline.triggers.taken import digest
-from batch_pipeline.triggers.written import Digest, Number, Place, Version
+from batch_pipeline.triggers.written import Digest, Number, Place, Version, located
 
 _MOVED = "set `state_path` to the folder where it is now, or reset the cursor to begin anew"
 _ADVICE = "delete it; what is in hand is found again in the gathered manifests, and in messages as they come again"
@@ -143,8 +143,9 @@ class HeldFolder:
             return None
         try:
             return _decode(self._data)
-        except ValidationError as error:
-            raise StateFailed(f"{self._place} is damaged ({what_is_wrong(error)[:100]}): {_ADVICE}") from None
+        except ValueError as error:
+            why = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
+            raise StateFailed(f"{self._place} is damaged ({why[:100]}): {_ADVICE}") from None
 
     def save(self, held: Held) -> None:
         """Replaces what was loaded. Raises PreconditionFailed where another look did so meanwhile."""
@@ -181,12 +182,12 @@ class _Record(BaseModel):
 
 
 def _decode(data: bytes) -> Held:
-    """Raises ValidationError for what is none."""
+    """Raises ValueError for what is none."""
     record = _Record.model_validate_json(data, strict=True)
     files = [_read(version) for version in record.files]
     return Held(
         record.number,
-        Location(*record.log) if record.log else None,
+        located(*record.log) if record.log else None,
         record.watched,
         record.newest,
         {digest(info.location, info.etag): info for info in files},
@@ -202,7 +203,7 @@ def _written(info: ObjectInfo | Arrival) -> list[Any]:
 
 def _read(version: Version) -> ObjectInfo:
     bucket, key, scheme, size, etag, modified = version
-    return ObjectInfo(Location(bucket, key, scheme), size, etag, modified)
+    return ObjectInfo(located(bucket, key, scheme), size, etag, modified)
 
 
 def _hex(digests: Iterable[bytes]) -> list[str]:

@@ -21,7 +21,7 @@ from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.triggers.cursor import Cursor, beside, last_name
 from batch_pipeline.triggers.looking import LOST, OTHER, RESET, Arrival
 from batch_pipeline.triggers.taken import Taken
-from batch_pipeline.triggers.written import Number, Place, Scheme
+from batch_pipeline.triggers.written import Number, Place, Scheme, located
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -153,13 +153,14 @@ def _decode(data: bytes) -> State | None:
     try:
         header = _Header.model_validate_json(first, strict=True)
         taken = Taken.read(packed)
+        handed_out = tuple(
+            Arrival(located(bucket, key, scheme), etag, size, modified)
+            for scheme, bucket, key, etag, size, modified in header.handed_out
+        )
+        log = located(*header.log) if header.log else None
     except ValueError:
         return None
-    handed_out = tuple(
-        Arrival(Location(bucket, key, scheme), etag, size, modified)
-        for scheme, bucket, key, etag, size, modified in header.handed_out
-    )
-    return State(taken, handed_out, header.number, header.watched, Location(*header.log) if header.log else None)
+    return State(taken, handed_out, header.number, header.watched, log)
 
 
 def _written(arrival: Arrival) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from batch_pipeline.locations import Location
 from batch_pipeline.records import Count
 
 Number = Annotated[int, Field(ge=0, lt=10**8)]
@@ -16,3 +17,11 @@ Place = tuple[str, str, Scheme]
 Version = tuple[str, str, Scheme, Count, str, AwareDatetime]
 """Of an object: its place, size, ETag and time."""
 Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{32}\z")]
+
+
+def located(bucket: str, key: str, scheme: Scheme) -> Location:
+    """The location that was written down. Raises ValueError where there can be no object."""
+    location = Location(bucket, key, scheme)
+    if location.unusable is not None or bool(bucket) != (scheme == "s3"):
+        raise ValueError("there can be no object of that name")
+    return location

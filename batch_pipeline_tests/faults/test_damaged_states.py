@@ -6,6 +6,7 @@ import hashlib
 import traceback
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,25 @@ def test_states(watched: Watched, data: st.DataObject) -> None:
         else:
             assert all(isinstance(one, Arrival) and one.run_key and one.occasion for one in look.arrivals)
             watched.watch.look(look.cursor, lambda _: ())
+
+
+@pytest.mark.parametrize("key", ["a/" + "t" * 300, "a//b", "../b", "a\0b", "t" * 5000])
+def test_names_that_nothing_can_have(watched: Watched, key: str) -> None:
+    one = [["file", "", key, "e", 1, "2024-01-02T03:04:05+00:00"]]
+    state = orjson.dumps({"number": 1, "handed_out": one, "watched": f"{watched.folder}drop/"}) + b"\n"
+    assert watched.watch.look(watched.keep(state), lambda _: ()).arrivals, "as if it were not there"
+
+    place = watched.folder.child("gathered/flowers-earlier.json")
+    watched.storage.write(place, orjson.dumps([["", f"{key}/", "file", 3]]))
+    with pytest.raises(StateFailed, match="damaged"):
+        watched.watch.look(watched.daemon.cursor, lambda _: ())
+    watched.storage.delete([place])
+
+    held = watched.folder.child("held/")
+    record = {"number": 1, "newest": 0.0, "files": [], "announced": [], "messages": [], "log": ["", key, "file"]}
+    watched.storage.write(held.child("held.json"), orjson.dumps(record))
+    with pytest.raises(StateFailed, match="there can be no object of that name"):
+        HeldFolder(watched.storage, held, "s3://b/in/").recall(None)
 
 
 @examples(150, share=0.3)
