@@ -18,7 +18,7 @@ LONGEST_ROW = 64 * 1024 * 1024
 """A longer row is no CSV (a file without line ends, a quote never closed), and would have to be held whole."""
 
 BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 
 _FIELD = rb'(?:"(?:[^"]|"")*+(?:"[^,\n]*+|\Z)|[^",\n][^,\n]*+|)'
 _RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+(\n|\Z)")
@@ -59,7 +59,7 @@ def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
         head += chunk
         if len(head) >= len(BOM):
             break
-    if head.startswith(_GZIP):
+    if head.startswith(GZIP):
         raise InputFailed("compressed", "the file is compressed (gzip), which a CSV may not be: unpack it first")
     yield head.removeprefix(BOM)
     yield from iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,37 @@ from batch_pipeline.node.leaf_texts import Texts, listed
 
 @dataclass(frozen=True)
 class Lines:
-    """`text`: one line a row, each with its line end."""
+    """`text`: one line a row, each with its line end. `failed`: the numbers of the rows that have an error."""
 
     text: bytes
     rows: int
-    failed_rows: int
+    failed: Collection[int] = ()
+
+    @property
+    def failed_rows(self) -> int:
+        return len(self.failed)
+
+    def cut(self, counts: Iterable[int]) -> Iterator[Lines]:
+        """The same by so many rows at a time."""
+        texts = self.text.split(b"\n")
+        start = 0
+        for count in counts:
+            end = start + count
+            text = b"\n".join([*texts[start:end], b""])
+            yield Lines(text, count, [number - start for number in self.failed if start <= number < end])
+            start = end
+
+
+def joined_lines(blocks: Iterable[Lines]) -> Lines:
+    """All of a file as one."""
+    texts: list[bytes] = []
+    failed: list[int] = []
+    rows = 0
+    for block in blocks:
+        texts.append(block.text)
+        failed += [rows + number for number in block.failed]
+        rows += block.rows
+    return Lines(b"".join(texts), rows, failed)
 
 
 def result_lines(
@@ -47,7 +74,7 @@ def result_lines(
         texts = everything.tolist()
     if raw is not None:
         texts = _joined(listed(texts), raw, names, errors, wrap=not is_object(binding))
-    return Lines(_joined_lines(texts), rows.count, len(errors))
+    return Lines(_joined_lines(texts), rows.count, errors.keys())
 
 
 def _joined_lines(texts: Texts) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from batch_pipeline.models.mapping import ColumnMapping
 from batch_pipeline.node import csv_blocks, csv_rows
 from batch_pipeline.node.batching import Answered, BatchingEngine
 from batch_pipeline.node.csv_fields import TensorColumns, split_row
-from batch_pipeline.node.csv_lines import Lines, result_lines
+from batch_pipeline.node.csv_lines import Lines, joined_lines, result_lines
 from batch_pipeline.node.sample import Sample
 
 if TYPE_CHECKING:
@@ -62,13 +62,56 @@ class CsvWork:
                 first = header()
             names = _header_names(first)
         mapping, tensors = self._columns(tuple(names or ()))
+
+        def finished(block: bytes, parsing: Future[tuple[csv_rows.Rows, Future[Answered]]]) -> Lines:
+            return self._finished(block, *parsing.result(), mapping, names)
+
         waiting: deque[tuple[bytes, Future[tuple[csv_rows.Rows, Future[Answered]]]]] = deque()
         for block in blocks:
             waiting.append((block, self._parsing(block, tensors)))
             if len(waiting) > AHEAD:
-                yield self._finished(*waiting.popleft(), mapping, names)
+                yield finished(*waiting.popleft())
         while waiting:
-            yield self._finished(*waiting.popleft(), mapping, names)
+            yield finished(*waiting.popleft())
+
+    def lines_of(self, files: Sequence[bytes]) -> list[Lines | InputFailed]:
+        """The lines of whole small files, or what is wrong with one: those of one header are read and answered as one.
+
+        One of which the rows can't be told from those of the next goes by itself.
+        """
+        found: dict[int, Lines | InputFailed] = {}
+        alike: dict[bytes, list[int]] = {}
+        bodies: dict[int, bytes] = {}
+        for number, file in enumerate(files):
+            first, body = csv_blocks.first_row(file, multiline=False) if self.csv.header else (b"", file)
+            ended = _with_end(body, first, multiline=self.csv.multiline)
+            if ended is None:
+                found[number] = self._alone(file)
+            else:
+                alike.setdefault(csv_blocks.without_line_end(first), []).append(number)
+                bodies[number] = ended
+        for first, numbers in alike.items():
+            found.update(zip(numbers, self._together(first, [bodies[number] for number in numbers]), strict=True))
+        return [found[number] for number in range(len(files))]
+
+    def _alone(self, file: bytes) -> Lines | InputFailed:
+        try:
+            return joined_lines(self.lines([file]))
+        except InputFailed as error:
+            return error
+
+    def _together(self, first: bytes, bodies: Sequence[bytes]) -> Sequence[Lines | InputFailed]:
+        try:
+            names = _header_names(first) if self.csv.header else None
+            mapping, tensors = self._columns(tuple(names or ()))
+            counts = [body.count(b"\n") for body in bodies]
+            if not any(counts):
+                return [Lines(b"", 0) for _ in bodies]
+            block = b"".join(bodies)
+            lines = self._finished(block, *self._submit(block, tensors), mapping, names)
+        except InputFailed as error:
+            return [error] * len(bodies)
+        return list(lines.cut(counts))
 
     def _columns(self, header: tuple[str, ...]) -> tuple[ColumnMapping, tuple[TensorColumns, ...]]:
         """Which columns go where in a file with this header; files of one header follow one another."""
@@ -112,11 +155,11 @@ class CsvWork:
     def _finished(
         self,
         block: bytes,
-        parsing: Future[tuple[csv_rows.Rows, Future[Answered]]],
+        rows: csv_rows.Rows,
+        answering: Future[Answered],
         mapping: ColumnMapping,
         names: list[str] | None,
     ) -> Lines:
-        rows, answering = parsing.result()
         raw = csv_rows.raw_rows(block, multiline=self.csv.multiline) if self.join_input else None
         lines = result_lines(self.binding, rows, answering.result(), raw, names)
         if self.sample.wanted:
@@ -134,3 +177,15 @@ def _header_names(line: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputFailed("invalid_header", f"the header line is not UTF-8 at byte {error.start}") from error
     return split_row(text)
+
+
+def _with_end(body: bytes, first: bytes, *, multiline: bool) -> bytes | None:
+    """The body with an end to its last row; None where that could change what a row is, or the file needs a look."""
+    start = first or body
+    if start.startswith((csv_blocks.BOM, csv_blocks.GZIP)) or body.startswith(csv_blocks.BOM):
+        return None
+    if multiline and (b'"' in body or b'"' in first):
+        return None
+    if not body or body.endswith(b"\n"):
+        return body
+    return None if body.endswith(b"\r") else body + b"\n"

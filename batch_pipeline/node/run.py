@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 """Units. A request to a store is mostly waiting, so that small ones take many."""
-IN_WAITING = 4 * AT_ONCE
+TOGETHER = 8
+"""Small units that a worker takes in one go, where as many wait for each of the others."""
+IN_WAITING = TOGETHER * AT_ONCE
 """So many are got out of the list before they are asked for: more of them are, once few are left."""
 
 
@@ -83,7 +85,7 @@ class _Crew:
         self._started = self._over = 0
         self._ended: list[Future[None]] = []
         self._news = Event()
-        """Few units are waiting, or a worker is at its end."""
+        """Not many units are waiting, or a worker is at its end."""
 
     @property
     def has_enough(self) -> bool:
@@ -118,10 +120,29 @@ class _Crew:
             self._ended.pop().result()  # forgotten, as what it raises holds all that was under way
 
     def _work(self) -> None:
-        while (unit := self._waiting.get()) is not None:
-            self._node.process(unit)
-            if self._waiting.qsize() < AT_ONCE and not self._news.is_set():
+        while lots := self._next():
+            for lot in lots:
+                self._node.process(lot)
+            if self._waiting.qsize() < IN_WAITING // 2 and not self._news.is_set():
                 self._news.set()
+
+    def _next(self) -> list[list[Unit]]:
+        """What is to be done together, and what after it; nothing at the end."""
+        lot: list[Unit] = []
+        most = 1 + min(TOGETHER - 1, self._waiting.qsize() // AT_ONCE)
+        while len(lot) < most:
+            try:
+                unit = self._waiting.get(block=not lot)
+            except Empty:
+                break
+            if unit is None:
+                if lot:
+                    self._waiting.put(None)
+                break
+            if not self._node.goes_with_others(unit):
+                return [lot, [unit]] if lot else [[unit]]
+            lot.append(unit)
+        return [lot] if lot else []
 
     def _end(self, worker: Future[None]) -> None:
         self._ended.append(worker)

@@ -1,9 +1,9 @@
-"""One unit from its source to its record, on whichever thread."""
+"""Units from their sources to their records, on whichever thread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from threading import Semaphore
@@ -14,6 +14,7 @@ from batch_pipeline.locations import source_name
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.batching import Stopped
 from batch_pipeline.node.budget import ByteBudget
+from batch_pipeline.node.csv_lines import Lines
 from batch_pipeline.node.csv_unit import CsvWork
 from batch_pipeline.node.file_unit import FileWork
 from batch_pipeline.node.job import Recorder, Unit, UnitError, UnitResult
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LARGE_CSVS_AT_ONCE = 4
 """A large one keeps all cores busy by itself; more of them would only hold more memory."""
 SMALL_CSV = 8 * 2**20
+TINY_CSV = 16 * 2**10
+"""What is done with such a one takes longer than to read it and to write its result, if it is done for it alone."""
 BYTES_AT_ONCE = 512 * 2**20
 """Of files that are read whole."""
 CSV_BYTES_AT_ONCE = 128 * 2**20
@@ -81,31 +84,73 @@ class Worker:
         self._given_up = True
         self._work.engine.stop()
 
-    def process(self, unit: Unit) -> None:
-        """One unit from its source to its record."""
-        if self.stopped:
-            return
-        outcome: UnitResult | UnitError
+    def goes_with_others(self, unit: Unit) -> bool:
+        """Whether it is worth while to have others answered with it: a small CSV, of which the size is known."""
+        if not isinstance(self._work, CsvWork) or unit.parts > 1 or unit.etag is None:
+            return False
+        return unit.size is not None and unit.size <= TINY_CSV
+
+    def process(self, units: Sequence[Unit]) -> None:
+        """From their sources to their records: several as one, where all go with others."""
         try:
-            outcome = self._result(unit)
-        except InputFailed as error:
-            outcome = UnitError(unit.line, unit.digest, unit.part, error.code, error.message)
+            if len(units) > 1 and isinstance(self._work, CsvWork):
+                self._together(units, self._work)
+            else:
+                for unit in units:
+                    self._alone(unit)
         except Stopped:
             return
+
+    def _alone(self, unit: Unit) -> None:
+        self._check_stopped()
+        try:
+            _check_result(unit)
+            done = self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
+        except InputFailed as error:
+            self._fail(unit, error)
+        else:
+            self._record(done)
+
+    def _together(self, units: Sequence[Unit], work: CsvWork) -> None:
+        read: list[tuple[Unit, str]] = []
+        texts: list[bytes] = []
+        for unit in units:
+            try:
+                _check_result(unit)
+                _check_name(unit)
+                with self._sources.open(unit) as opened:
+                    texts.append(b"".join(self._counted(opened.chunks)))
+            except InputFailed as error:
+                self._fail(unit, error)
+            else:
+                read.append((unit, opened.etag))
+        for (unit, etag), found in zip(read, work.lines_of(texts), strict=True):
+            if isinstance(found, InputFailed):
+                self._fail(unit, found)
+            else:
+                self._write_lines(unit, etag, found)
+
+    def _write_lines(self, unit: Unit, etag: str, lines: Lines) -> None:
+        self._check_stopped()
+        try:
+            with _result_errors():
+                self._storage.write(unit.result, lines.text)
+        except InputFailed as error:
+            self._fail(unit, error)
+            return
+        self._tally.count(rows=lines.rows, failed_rows=lines.failed_rows)
+        size = len(lines.text)
+        self._record(UnitResult(unit.line, unit.digest, unit.part, etag, size, lines.rows, lines.failed_rows))
+
+    def _fail(self, unit: Unit, error: InputFailed) -> None:
+        self._record(UnitError(unit.line, unit.digest, unit.part, error.code, error.message))
+
+    def _record(self, outcome: UnitResult | UnitError) -> None:
         self._recorder.record(outcome)
         self._tally.unit(outcome)
 
-    def _result(self, unit: Unit) -> UnitResult:
-        if unit.result.unusable is not None:
-            code, reason = unit.result.unusable
-            raise InputFailed(code, f"its result cannot be written: {reason}")
-        return self._csv(unit, self._work) if isinstance(self._work, CsvWork) else self._file(unit, self._work)
-
     def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:
-        if not source_name(unit.source).lower().endswith(".csv"):
-            raise InputFailed(
-                "not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv"
-            )
+        _check_name(unit)
         size = UNKNOWN_CSV if unit.size is None else min(unit.size, SMALL_CSV)
         with (
             self._room_for(unit.size),
@@ -163,10 +208,26 @@ class Worker:
     @contextmanager
     def _writing(self, unit: Unit) -> Iterator[Callable[[bytes], object]]:
         """Writes the unit's result, which is there once this is left without an exception, and otherwise is not."""
-        try:
-            with self._storage.open_writer(unit.result) as writer:
-                yield writer.write
-        except NameTaken as error:
-            raise error.of_result from error
-        except StorageFailed as error:
-            raise NodeFailed(f"a result could not be written: {error.message}", transient=error.transient) from error
+        with _result_errors(), self._storage.open_writer(unit.result) as writer:
+            yield writer.write
+
+
+@contextmanager
+def _result_errors() -> Iterator[None]:
+    try:
+        yield
+    except NameTaken as error:
+        raise error.of_result from error
+    except StorageFailed as error:
+        raise NodeFailed(f"a result could not be written: {error.message}", transient=error.transient) from error
+
+
+def _check_result(unit: Unit) -> None:
+    if unit.result.unusable is not None:
+        code, reason = unit.result.unusable
+        raise InputFailed(code, f"its result cannot be written: {reason}")
+
+
+def _check_name(unit: Unit) -> None:
+    if not source_name(unit.source).lower().endswith(".csv"):
+        raise InputFailed("not_csv", "this model takes rows of CSV files; the name of this file does not end in .csv")

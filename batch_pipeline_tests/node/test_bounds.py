@@ -134,11 +134,11 @@ def test_a_long_list_is_read_no_further_than_its_units_are_worked_on(
                 threading.Timer(0.3, go_on.set).start()
             yield unit(tmp_path / "a.csv", number)
 
-    def process(self: worker.Worker, one: Unit) -> None:
+    def process(self: worker.Worker, units: list[Unit]) -> None:
         nonlocal done
         go_on.wait(20)
         with lock:
-            done += 1
+            done += len(units)
 
     monkeypatch.setattr(worker.Worker, "process", process)
     work = replace(job("logistic", tmp_path / "m", request=rows_schema("a", "b", "c", "d")), units=units())
@@ -159,8 +159,8 @@ def test_a_worker_that_fails_ends_the_node_though_the_list_goes_on(
             number += 1
             yield unit(tmp_path / "a.csv", number)
 
-    def process(self: worker.Worker, one: Unit) -> None:
-        if one.line == 1000:
+    def process(self: worker.Worker, units: list[Unit]) -> None:
+        if any(one.line == 1000 for one in units):
             raise NodeFailed("no more")
 
     monkeypatch.setattr(worker.Worker, "process", process)
