@@ -6,17 +6,17 @@ It is done for some 100,000 lines at a time, which are set aside on the local di
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from batch_pipeline import locations
-from batch_pipeline.errors import AccountingFailed, InputMissing, NameTaken, ObjectNotFound, PreconditionFailed
+from batch_pipeline.divided_results import put_together
+from batch_pipeline.errors import AccountingFailed, InputMissing
 from batch_pipeline.inputs import Input, InputList
 from batch_pipeline.layout import OutputLayout, result_digest, result_name
-from batch_pipeline.ledger import WHOLE, append_composed, recorded
+from batch_pipeline.ledger import recorded
 from batch_pipeline.locations import ShareLink
 from batch_pipeline.node.job import UnitError, UnitResult
 from batch_pipeline.outcomes import OUTCOME, missing_lines, settled, to_put_together, with_outcomes
@@ -29,7 +29,6 @@ from batch_pipeline.storage import Storage
 if TYPE_CHECKING:
     import polars as pl
 
-COMPOSED_AT_ONCE = 8
 FIRST_MISSING = 10
 PLANNED = ["line", "digest", "size", "etag", "duplicate_of", "suffix", "result", "bad", "node", "part", "parts"]
 
@@ -160,11 +159,9 @@ class Account:
                 len(gone),
                 sorted(gone)[:FIRST_MISSING],
             )
-        with ThreadPoolExecutor(COMPOSED_AT_ONCE) as pool:
-            made = list(pool.map(self._compose, self._divided.values(), map(names.__getitem__, self._divided)))
-        composed = [one for one in made if one is not None]
-        append_composed(self._storage, self._layout, self._plan.division, composed, attempt=self._plan.attempt)
-        lost = [line for line, one in zip(self._divided, made, strict=True) if one is None]
+        composed = put_together(self._storage, self._layout, self._plan, self._divided, names)
+        known = {one.line for one in composed}
+        lost = [line for line in self._divided if line not in known]
         if lost:
             others = f" and of {len(lost) - 1} others" if len(lost) > 1 else ""
             raise self._unaccounted(
@@ -235,23 +232,6 @@ class Account:
         except InputMissing:
             # The list was taken away or rewritten; what is to be told is that inputs are missing.
             return {}
-
-    def _compose(self, parts: list[UnitResult], name: str) -> UnitResult | UnitError | None:
-        """None where a part is not there as the ledger has it; an error where nothing can stand under that name."""
-        line = parts[0].line
-        try:
-            pieces = [self._storage.head(self._layout.part(line, part.part)) for part in parts]
-            if [piece.size for piece in pieces] != [part.size for part in parts]:
-                return None
-            size = self._storage.compose(self._layout.result(name), pieces).size
-        except (ObjectNotFound, PreconditionFailed):
-            return None
-        except NameTaken as error:
-            failed = error.of_result
-            return UnitError(line, parts[0].digest, parts[0].part, failed.code, failed.message)
-        rows = sum(part.rows or 0 for part in parts)
-        failed_rows = sum(part.failed_rows or 0 for part in parts)
-        return UnitResult(line, parts[0].digest, WHOLE, parts[0].etag, size, rows, failed_rows)
 
     def _with_composed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with the results that were put together after it was set aside."""
