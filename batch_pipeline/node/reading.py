@@ -56,7 +56,8 @@ class Sources:
                 if isinstance(unit.source, ShareLink):
                     stream = stack.enter_context(self._share_links.open(unit.source, start, end))
                 else:
-                    stream = stack.enter_context(self._storage.open(unit.source, start, end, if_match=etag))
+                    size = unit.size if etag == unit.etag else None
+                    stream = stack.enter_context(self._storage.open(unit.source, start, end, etag, size=size))
             except StorageFailed as error:
                 raise self._blamed(unit, error) from error
             if etag is not None and stream.etag != etag:

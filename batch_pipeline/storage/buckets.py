@@ -40,8 +40,13 @@ class Buckets:
             answer = self._connection.client.head_object(Bucket=location.bucket, Key=location.key)
         return ObjectInfo(location, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"])
 
-    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
-        size, etag, first = self._first(location, start, end, if_match)
+    def open(
+        self, location: Location, start: int, end: int | None, if_match: str | None, size: int | None = None
+    ) -> Stream:
+        if (start, end) == (0, None) and if_match is not None and size is not None and size <= CHUNK_BYTES:
+            size, etag, first = self._get(location, 0, None, if_match)
+        else:
+            size, etag, first = self._first(location, start, end, if_match)
         stop = size if end is None else min(end, size)
         return Stream(size, etag, self._chunks(location, first, start, stop, etag))
 
@@ -133,8 +138,11 @@ class Buckets:
                 raise
             return info.size, info.etag, b""
 
-    def _get(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
-        """The bytes [start, end) of an object, its whole size and ETag. A body that breaks off is asked for again."""
+    def _get(self, location: Location, start: int, end: int | None, if_match: str | None) -> tuple[int, str, bytes]:
+        """The bytes [start, end) of an object, its whole size and ETag. A body that breaks off is asked for again.
+
+        None is the end of a small object. Some stores take longer for a range, be it of all there is.
+        """
         get = self._get_odd if _ODD.search(location.key) else self._get_plain
 
         def whole() -> tuple[int, str, bytes]:
@@ -142,29 +150,37 @@ class Buckets:
             if if_match is not None and etag != if_match:
                 # A store that does not know the condition.
                 raise changed(location)
-            if len(data) != min(end, size) - start:
-                raise StorageFailed(f"{location}: the object store answered {len(data)} bytes of [{start}, {end})")
+            stop = size if end is None else min(end, size)
+            if len(data) != stop - start:
+                raise StorageFailed(f"{location}: the object store answered {len(data)} bytes of [{start}, {stop})")
             return size, etag, data
 
         return persistent(whole, self._connection.attempts)
 
-    def _get_plain(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
+    def _get_plain(
+        self, location: Location, start: int, end: int | None, if_match: str | None
+    ) -> tuple[int, str, bytes]:
         import obstore
 
         with obstore_errors(location, bucket=location.bucket):
-            options: Any = {"range": (start, end)}
+            options: Any = {} if end is None else {"range": (start, end)}
             if if_match is not None:
                 options["if_match"] = f'"{if_match}"'
             found = obstore.get(self._store(location), location.key, options=options)
-            return found.meta["size"], (found.meta["e_tag"] or "").strip('"'), bytes(found.bytes())
+            size = found.meta["size"]
+            if end is None and size > CHUNK_BYTES:
+                raise changed(location)
+            return size, (found.meta["e_tag"] or "").strip('"'), bytes(found.bytes())
 
-    def _get_odd(self, location: Location, start: int, end: int, if_match: str | None) -> tuple[int, str, bytes]:
+    def _get_odd(self, location: Location, start: int, end: int | None, if_match: str | None) -> tuple[int, str, bytes]:
         wanted: Any = {} if if_match is None else {"IfMatch": f'"{if_match}"'}
+        if end is not None:
+            wanted["Range"] = f"bytes={start}-{end - 1}"
         with boto_errors(location, bucket=location.bucket):
-            found = self._connection.client.get_object(
-                Bucket=location.bucket, Key=location.key, Range=f"bytes={start}-{end - 1}", **wanted
-            )
-            size = int(found["ContentRange"].rpartition("/")[2])
+            found = self._connection.client.get_object(Bucket=location.bucket, Key=location.key, **wanted)
+            size = found["ContentLength"] if end is None else int(found["ContentRange"].rpartition("/")[2])
+            if end is None and size > CHUNK_BYTES:
+                raise changed(location)
             return size, found["ETag"].strip('"'), found["Body"].read()
 
     def _chunks(self, location: Location, first: bytes, start: int, stop: int, etag: str) -> Iterator[bytes]:

@@ -36,7 +36,14 @@ class Disk:
                 raise not_found(location)
             return _info(location, status)
 
-    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
+    def open(
+        self,
+        location: Location,
+        start: int,
+        end: int | None,
+        if_match: str | None,
+        size: int | None = None,  # noqa: ARG002  a disk says so itself
+    ) -> Stream:
         self.head(location)
         with _disk_errors(location):
             file = os.fdopen(os.open(_path(location), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

@@ -48,8 +48,10 @@ class _Guarded:
     def head(self, location: Location) -> ObjectInfo:
         return self._inner.head(location)
 
-    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
-        return self._inner.open(location, start, end, if_match)
+    def open(
+        self, location: Location, start: int, end: int | None, if_match: str | None, size: int | None = None
+    ) -> Stream:
+        return self._inner.open(location, start, end, if_match, size)
 
     def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]:
         return self._inner.list(folder, start_after, refused)

@@ -19,7 +19,9 @@ class Backend(Protocol):
     """What a kind of store can do. Same meaning, same errors, for all of them."""
 
     def head(self, location: Location) -> ObjectInfo: ...
-    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream: ...
+    def open(
+        self, location: Location, start: int, end: int | None, if_match: str | None, size: int | None = None
+    ) -> Stream: ...
     def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]: ...
     def write(self, location: Location, data: bytes, if_absent: bool, if_match: str | None) -> str: ...
     def open_writer(self, location: Location) -> Writer: ...
@@ -58,9 +60,20 @@ class Storage:
         with self.open(location, start or 0, end, if_match) as stream:
             return stream.read()
 
-    def open(self, location: Location, start: int = 0, end: int | None = None, if_match: str | None = None) -> Stream:
-        """Read the bytes [start, end) in chunks. With `if_match`, PreconditionFailed if its ETag is another."""
-        return self._backend(location).open(location, start, end, if_match)
+    def open(
+        self,
+        location: Location,
+        start: int = 0,
+        end: int | None = None,
+        if_match: str | None = None,
+        *,
+        size: int | None = None,
+    ) -> Stream:
+        """Read the bytes [start, end) in chunks. With `if_match`, PreconditionFailed if its ETag is another.
+
+        `size`: that of the version `if_match`. A small object of which it is known is cheaper for a store to send.
+        """
+        return self._backend(location).open(location, start, end, if_match, size)
 
     def list(
         self, folder: Location, start_after: str | None = None, *, refused: Refusals | None = None

@@ -108,8 +108,10 @@ class _Mortal:
     def head(self, location: Location) -> ObjectInfo:
         return self._storage.do(location, lambda: self._inner.head(location), changes=False)
 
-    def open(self, location: Location, start: int, end: int | None, if_match: str | None) -> Stream:
-        return self._storage.do(location, lambda: self._inner.open(location, start, end, if_match), changes=False)
+    def open(
+        self, location: Location, start: int, end: int | None, if_match: str | None, size: int | None = None
+    ) -> Stream:
+        return self._storage.do(location, lambda: self._inner.open(location, start, end, if_match, size), changes=False)
 
     def list(self, folder: Location, start_after: str | None, refused: Refusals | None) -> Iterator[ObjectInfo]:
         return self._storage.do(folder, lambda: self._inner.list(folder, start_after, refused), changes=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,8 +85,8 @@ class CountingStorage(Storage):
         self.now = self.most = 0
         self.lock = threading.Lock()
 
-    def open(self, location: Location, start: int = 0, end: int | None = None, if_match: str | None = None) -> Stream:
-        stream = super().open(location, start, end, if_match)
+    def open(self, location: Location, *span: Any, **more: Any) -> Stream:
+        stream = super().open(location, *span, **more)
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)

@@ -47,6 +47,7 @@ def test_odd_keys(storage: Storage, s3: S3Server, bucket: str, key: str) -> None
         writer.write(b"plain")
     assert storage.read(place) == b"odd"
     assert storage.read(place, 1, 2, if_match=etag) == b"d"
+    assert storage.open(place, if_match=etag, size=3).read() == b"odd"
     assert {info.location.key for info in storage.list(Location(bucket, ""))} == {key, "a"}
     assert storage.delete([place, Location(bucket, "a")]) == 2
     assert list(storage.list(Location(bucket, ""))) == []

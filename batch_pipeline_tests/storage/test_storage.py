@@ -158,6 +158,24 @@ def test_streams_come_in_bounded_chunks(storage: Storage, folder: Location) -> N
         assert stream.read() == data[100 : CHUNK_BYTES + 200]
 
 
+@pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
+def test_an_object_of_known_size_is_still_read_whole_and_as_the_version_that_was_known(
+    storage: Storage, folder: Location, size: int
+) -> None:
+    place, data = folder.child("known"), os.urandom(size)
+    etag = storage.write(place, data)
+    with storage.open(place, if_match=etag, size=size) as stream:
+        assert (stream.size, stream.etag, stream.read()) == (size, etag, data)
+    with storage.open(place, 0, 10, etag, size=size) as stream:
+        assert (stream.size, stream.read()) == (size, data[:10])
+    storage.write(place, b"x" + os.urandom(2 * CHUNK_BYTES))
+    with pytest.raises(PreconditionFailed):
+        storage.open(place, if_match=etag, size=size)
+    storage.delete([place])
+    with pytest.raises(ObjectNotFound):
+        storage.open(place, if_match=etag, size=size)
+
+
 def test_a_stream_is_of_one_version(storage: Storage, folder: Location) -> None:
     place = folder.child("large")
     storage.write(place, b"a" * (CHUNK_BYTES + 10))
