@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import obstore
-from obstore.store import S3Store
 
 from benchmarks.rivals.store import bucket, names
 
 AT_ONCE = 64
-"""The best of 8 to 128."""
+"""The best of 8 to 128. Threads take less time than as many tasks of asyncio."""
 
 
-async def copy(store: S3Store, folder: str, output: str) -> None:
-    files = iter(names(store, folder))
-    await asyncio.gather(*(_copy_in_turn(store, folder, output, files) for _ in range(AT_ONCE)))
+def main(store_name: str, folder: str, output: str) -> None:
+    store = bucket(store_name)
+    files: SimpleQueue[str | None] = SimpleQueue()
 
+    def copy() -> None:
+        while (file := files.get()) is not None:
+            data = obstore.get(store, folder + file).bytes().to_bytes()
+            obstore.put(store, f"{output}{file}_result.txt", data, use_multipart=False)
 
-async def _copy_in_turn(store: S3Store, folder: str, output: str, files: Iterator[str]) -> None:
-    for file in files:
-        found = await obstore.get_async(store, folder + file)
-        await obstore.put_async(store, f"{output}{file}_result.txt", await found.bytes_async())
+    for file in (*names(store, folder), *[None] * AT_ONCE):
+        files.put(file)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for done in [threads.submit(copy) for _ in range(AT_ONCE)]:
+            done.result()
 
 
 if __name__ == "__main__":
-    store_name, *folders = sys.argv[1:]
-    asyncio.run(copy(bucket(store_name), *folders))
-    # Python's own end meets obstore's threads, which may still let go of their last answers, and aborts now and then.
-    os._exit(0)
+    main(*sys.argv[1:])
