@@ -33,7 +33,7 @@ from batch_pipeline_tests.faults.mortal import Died, Fate, MortalStorage
 from batch_pipeline_tests.places import ROW, Place, run_service
 
 TRIALS = int(os.environ.get("FAULT_TRIALS", "0"))
-EXAMPLES = 10 * TRIALS or 40
+EXAMPLES = 10 * TRIALS or 15
 SERVICE = "flowers"
 VARIANTS: tuple[dict[str, Any], ...] = ({"node_count": 3}, {"node_count": 2, "join_input": True})
 """What a service may be made over from one to the other."""

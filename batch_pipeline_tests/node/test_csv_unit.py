@@ -75,7 +75,7 @@ def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield found
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=FILES, quick=st.booleans())
 @example(files=[b"", b""], quick=False)
 @example(files=[GOOD, GOOD + b"\r", GOOD], quick=False)
