@@ -10,7 +10,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import InputFailed, NameTaken, NodeFailed, StorageFailed
-from batch_pipeline.locations import source_name
+from batch_pipeline.locations import ShareLink, source_name
 from batch_pipeline.node.ahead import read_ahead
 from batch_pipeline.node.batching import Stopped
 from batch_pipeline.node.budget import ByteBudget
@@ -59,6 +59,8 @@ class Worker:
         self._stopping = stopping
         self._given_up = False
         self._asked = 0.0
+        self._tiny = False
+        """Whether the CSV was tiny that was opened last."""
         self._budget = ByteBudget(BYTES_AT_ONCE)
         self._csv_budget = ByteBudget(CSV_BYTES_AT_ONCE)
         self._large = Semaphore(LARGE_CSVS_AT_ONCE)
@@ -85,19 +87,20 @@ class Worker:
         self._work.engine.stop()
 
     def goes_with_others(self, unit: Unit) -> bool:
-        """Whether it is worth while to have others answered with it: a small CSV, of which the size is known."""
-        if not isinstance(self._work, CsvWork) or unit.parts > 1 or unit.etag is None:
+        """Whether it is worth while to have others answered with it: a tiny CSV. Of a manifest's objects nobody knows
+        the sizes; they are taken to be as the last one was.
+        """
+        if not isinstance(self._work, CsvWork) or unit.parts > 1 or isinstance(unit.source, ShareLink):
             return False
-        return unit.size is not None and unit.size <= TINY_CSV
+        return self._tiny if unit.size is None else unit.size <= TINY_CSV
 
     def process(self, units: Sequence[Unit]) -> None:
         """From their sources to their records: several as one, where all go with others."""
         try:
             if len(units) > 1 and isinstance(self._work, CsvWork):
-                self._together(units, self._work)
-            else:
-                for unit in units:
-                    self._alone(unit)
+                units = self._together(units, self._work)
+            for unit in units:
+                self._alone(unit)
         except Stopped:
             return
 
@@ -111,14 +114,20 @@ class Worker:
         else:
             self._record(done)
 
-    def _together(self, units: Sequence[Unit], work: CsvWork) -> None:
+    def _together(self, units: Sequence[Unit], work: CsvWork) -> Sequence[Unit]:
+        """Returns those that are not tiny after all, of which nothing was done."""
         read: list[tuple[Unit, str]] = []
         texts: list[bytes] = []
+        others: list[Unit] = []
         for unit in units:
             try:
                 _check_result(unit)
                 _check_name(unit)
                 with self._sources.open(unit) as opened:
+                    self._tiny = opened.size <= TINY_CSV
+                    if not self._tiny:
+                        others.append(unit)
+                        continue
                     texts.append(b"".join(self._counted(opened.chunks)))
             except InputFailed as error:
                 self._fail(unit, error)
@@ -129,6 +138,7 @@ class Worker:
                 self._fail(unit, found)
             else:
                 self._write_lines(unit, etag, found)
+        return others
 
     def _write_lines(self, unit: Unit, etag: str, lines: Lines) -> None:
         self._check_stopped()
@@ -159,6 +169,7 @@ class Worker:
             self._room_for(opened.size if unit.size is None else None),  # of a manifest's object nobody knew it before
             self._writing(unit) as write,
         ):
+            self._tiny = opened.size <= TINY_CSV
             size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
         return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
 
