@@ -83,7 +83,7 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
                 piece, pending = b"".join([*pending, piece]), []
             cut = last_end(piece)
             if cut:
-                yield b"".join([*pending, piece[:cut]])
+                yield b"".join([*pending, memoryview(piece)[:cut]])  # copied once, not twice
                 pending = []
             pending.append(piece[cut:])
             held = sum(map(len, pending))
