@@ -98,9 +98,10 @@ class Worker:
         """From their sources to their records: several as one, where all go with others."""
         try:
             if len(units) > 1 and isinstance(self._work, CsvWork):
-                units = self._together(units, self._work)
-            for unit in units:
-                self._alone(unit)
+                self._together(units, self._work)
+            else:
+                for unit in units:
+                    self._alone(unit)
         except Stopped:
             return
 
@@ -114,19 +115,16 @@ class Worker:
         else:
             self._record(done)
 
-    def _together(self, units: Sequence[Unit], work: CsvWork) -> Sequence[Unit]:
-        """Returns those that are not tiny after all, of which nothing was done."""
+    def _together(self, units: Sequence[Unit], work: CsvWork) -> None:
         read: list[tuple[Unit, str]] = []
         texts: list[bytes] = []
-        others: list[Unit] = []
         for unit in units:
             try:
                 _check_result(unit)
                 _check_name(unit)
                 with self._sources.open(unit) as opened:
-                    self._tiny = opened.size <= TINY_CSV
-                    if not self._tiny:
-                        others.append(unit)
+                    if not self._is_tiny(opened):
+                        self._record(self._csv_opened(unit, work, opened))
                         continue
                     texts.append(b"".join(self._counted(opened.chunks)))
             except InputFailed as error:
@@ -138,7 +136,6 @@ class Worker:
                 self._fail(unit, found)
             else:
                 self._write_lines(unit, etag, found)
-        return others
 
     def _write_lines(self, unit: Unit, etag: str, lines: Lines) -> None:
         self._check_stopped()
@@ -166,12 +163,22 @@ class Worker:
             self._room_for(unit.size),
             self._csv_budget.holding(size),
             self._sources.open_part(unit) as opened,
+        ):
+            self._is_tiny(opened)
+            return self._csv_opened(unit, work, opened)
+
+    def _csv_opened(self, unit: Unit, work: CsvWork, opened: Opened) -> UnitResult:
+        with (
             self._room_for(opened.size if unit.size is None else None),  # of a manifest's object nobody knew it before
             self._writing(unit) as write,
         ):
-            self._tiny = opened.size <= TINY_CSV
             size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
         return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
+
+    def _is_tiny(self, opened: Opened) -> bool:
+        """Which is remembered, too."""
+        self._tiny = opened.size <= TINY_CSV
+        return self._tiny
 
     def _room_for(self, size: int | None) -> AbstractContextManager[object]:
         """Waits until so large a CSV may be worked on: while it does, nothing of it is held."""
