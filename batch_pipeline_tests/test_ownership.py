@@ -141,7 +141,7 @@ def _work(body: dict[str, Any], env: dict[str, str], told: Connection) -> None:
 
     It does one unit at a time, so that no write is on its way just then: one that is nobody can call back.
     """
-    run.AT_ONCE = 1
+    run.AT_ONCE = run.TOGETHER = 1
     deployment = Deployment(Settings.from_environment(env))
     parameters, owner = parse_parameters(body, settings=deployment.settings), elsewhere("older")
     service.ingest(parameters, deployment, owner)
