@@ -60,7 +60,7 @@ class Worker:
         self._given_up = False
         self._asked = 0.0
         self._tiny = False
-        """Whether the CSV was tiny that was opened last."""
+        """Whether the CSV was tiny that was worked on alone last."""
         self._budget = ByteBudget(BYTES_AT_ONCE)
         self._csv_budget = ByteBudget(CSV_BYTES_AT_ONCE)
         self._large = Semaphore(LARGE_CSVS_AT_ONCE)
@@ -88,7 +88,7 @@ class Worker:
 
     def goes_with_others(self, unit: Unit) -> bool:
         """Whether it is worth while to have others answered with it: a tiny CSV. Of a manifest's objects nobody knows
-        the sizes; they are taken to be as the last one was.
+        the sizes; they are taken to be as the last one was that was worked on alone.
         """
         if not isinstance(self._work, CsvWork) or unit.parts > 1 or isinstance(unit.source, ShareLink):
             return False
@@ -123,7 +123,7 @@ class Worker:
                 _check_result(unit)
                 _check_name(unit)
                 with self._sources.open(unit) as opened:
-                    if not self._is_tiny(opened):
+                    if opened.size > TINY_CSV:
                         self._record(self._csv_opened(unit, work, opened))
                         continue
                     texts.append(b"".join(self._counted(opened.chunks)))
@@ -159,26 +159,17 @@ class Worker:
     def _csv(self, unit: Unit, work: CsvWork) -> UnitResult:
         _check_name(unit)
         size = UNKNOWN_CSV if unit.size is None else min(unit.size, SMALL_CSV)
-        with (
-            self._room_for(unit.size),
-            self._csv_budget.holding(size),
-            self._sources.open_part(unit) as opened,
-        ):
-            self._is_tiny(opened)
+        with self._room_for(unit.size), self._csv_budget.holding(size), self._sources.open_part(unit) as opened:
             return self._csv_opened(unit, work, opened)
 
     def _csv_opened(self, unit: Unit, work: CsvWork, opened: Opened) -> UnitResult:
+        self._tiny = opened.size <= TINY_CSV
         with (
             self._room_for(opened.size if unit.size is None else None),  # of a manifest's object nobody knew it before
             self._writing(unit) as write,
         ):
             size, rows, failed_rows = self._answer_rows(unit, work, opened, write)
         return UnitResult(unit.line, unit.digest, unit.part, opened.etag, size, rows, failed_rows)
-
-    def _is_tiny(self, opened: Opened) -> bool:
-        """Which is remembered, too."""
-        self._tiny = opened.size <= TINY_CSV
-        return self._tiny
 
     def _room_for(self, size: int | None) -> AbstractContextManager[object]:
         """Waits until so large a CSV may be worked on: while it does, nothing of it is held."""

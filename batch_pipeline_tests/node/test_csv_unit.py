@@ -26,17 +26,24 @@ from batch_pipeline_tests.node.jobs import job, result, rows_schema, run, unit
 FOUR = rows_schema("a", "b", "c", "d")
 GOOD = b"5.1,3.5,1.4,0.2"
 PIECES = [
-    *[GOOD, GOOD + b"\n", b"1,2,3,4\r\n", b"\n", b"\r\n", b"\r", b"1,2,3\n", b"1,x,3,4\n", b"1,2,,4\n", b'"1",2,3,4\n'],
-    *[
-        b'"1\n",2,3,4\n',
-        b'1,2,3,"',
-        b"\xff,2,3,4\n",
-        b"a,b,c,d\n",
-        b"d,c,b,a,e\r\n",
-        b"a,b\n",
-        b"\xef\xbb\xbf",
-        b"\x1f\x8b",
-    ],
+    GOOD,
+    GOOD + b"\n",
+    b"1,2,3,4\r\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"1,2,3\n",
+    b"1,x,3,4\n",
+    b"1,2,,4\n",
+    b'"1",2,3,4\n',
+    b'"1\n",2,3,4\n',
+    b'1,2,3,"',
+    b"\xff,2,3,4\n",
+    b"a,b,c,d\n",
+    b"d,c,b,a,e\r\n",
+    b"a,b\n",
+    b"\xef\xbb\xbf",
+    b"\x1f\x8b",
 ]
 FILES = st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join), min_size=1, max_size=7)
 
