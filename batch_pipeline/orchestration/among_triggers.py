@@ -8,7 +8,7 @@ from itertools import combinations, product
 from batch_pipeline.errors import Problem
 from batch_pipeline.locations import Location
 from batch_pipeline.orchestration.watches import DataTrigger, Places
-from batch_pipeline.triggers.overlaps import overlap
+from batch_pipeline.triggers.overlaps import overlap, share_keys
 from batch_pipeline.triggers.settings import ManifestTrigger, NewFilesTrigger, NotificationTrigger
 
 _TAKES = {
@@ -28,6 +28,9 @@ def among(triggers: Sequence[tuple[int, DataTrigger, Places]]) -> Iterator[Probl
         elif _TAKES[type(one)] & _TAKES[type(other)] and _meet(its.watched, others.watched):
             what = f"watches {others.watched}, and {there} watches {its.watched}: each input would be taken twice"
             yield Problem(where, what)
+        elif _may_name_alike(one, its, other, others):
+            what = f"watches {others.watched}, and {there} watches {its.watched}: manifests of one key and content "
+            yield Problem(where, what + "would make services of one name; declare a service for each bucket")
         else:
             yield from _works(where, there, its, others)
 
@@ -64,6 +67,15 @@ def _same_queue(one: DataTrigger, other: DataTrigger) -> bool:
     if isinstance(one, NotificationTrigger) and isinstance(other, NotificationTrigger):
         return one.queue_url == other.queue_url
     return False
+
+
+def _may_name_alike(one: DataTrigger, its: Places, other: DataTrigger, others: Places) -> bool:
+    """Whether a manifest in each may have the same key and ETag, which the service's name is made of.
+
+    Of gathered files the name is made of their manifest's key, which is none of theirs.
+    """
+    taking = all("manifests" in _TAKES[type(trigger)] for trigger in (one, other))
+    return taking and its.watched is not None and others.watched is not None and share_keys(its.watched, others.watched)
 
 
 def _meet(one: Location | None, other: Location | None) -> bool:

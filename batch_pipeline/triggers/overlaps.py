@@ -71,6 +71,11 @@ def overlap(one: Location, other: Location) -> bool:
     return same_store and all(ours == theirs for ours, theirs in zip(_segments(one), _segments(other), strict=False))
 
 
+def share_keys(one: Location, other: Location) -> bool:
+    """Whether a key of one of two folders may be one of the other's, be it in another bucket."""
+    return one.key.startswith(other.key) or other.key.startswith(one.key)
+
+
 def _segments(folder: Location) -> list[str]:
     """The parts of a folder's key; of a local folder's real path, so that links don't hide where it is."""
     segments = folder.key.split("/")[:-1]

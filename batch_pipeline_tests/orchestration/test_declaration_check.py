@@ -45,6 +45,8 @@ def problems(template, *triggers) -> list[tuple[str, str]]:
         (TEMPLATE, (MANIFESTS, ManifestTrigger("s3://bucket/more/"), NewFilesTrigger("s3://bucket/new/"))),
         (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/new/"),)),
         (TEMPLATE, (MANIFESTS, NewFilesTrigger("s3://bucket/orders/"))),
+        (TEMPLATE, (MANIFESTS, ManifestTrigger("s3://other/mine/"))),
+        (TEMPLATE, (MANIFESTS, NewFilesTrigger("s3://other/orders/"))),
         (TEMPLATE, (NotificationTrigger(QUEUE, "s3://bucket/a/"), NotificationTrigger(QUEUE + "-2", "s3://bucket/b/"))),
         ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE),)),
         ({**TEMPLATE, "output_path": "s3://answers/a/{name}/"}, (NotificationTrigger(QUEUE), MANIFESTS)),
@@ -106,6 +108,12 @@ def test_a_declaration_that_is_right(template, triggers):
             (MANIFESTS, NotificationTrigger(QUEUE, "s3://bucket/")),
             "triggers.1",
             "watches s3://bucket/, and triggers.0 watches s3://bucket/orders/",
+        ),
+        (
+            TEMPLATE,
+            (MANIFESTS, ManifestTrigger("s3://other/orders/new/")),
+            "triggers.1",
+            "manifests of one key and content would make services of one name; declare a service for each bucket",
         ),
         (
             TEMPLATE,
