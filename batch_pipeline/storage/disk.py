@@ -30,11 +30,7 @@ class Disk:
 
     def head(self, location: Location) -> ObjectInfo:
         with _disk_errors(location):
-            status = _path(location).stat()
-            # A device or a pipe may never end, and may never begin.
-            if location.is_folder or not stat.S_ISREG(status.st_mode):
-                raise not_found(location)
-            return _info(location, status)
+            return _head(location, _path(location))
 
     def open(
         self,
@@ -44,9 +40,10 @@ class Disk:
         if_match: str | None,
         size: int | None = None,  # noqa: ARG002  a disk says so itself
     ) -> Stream:
-        self.head(location)
         with _disk_errors(location):
-            file = os.fdopen(os.open(_path(location), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+            path = _path(location)
+            _head(location, path)
+            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         info = _info(location, os.fstat(file.fileno()))
         if if_match is not None and info.etag != if_match:
             file.close()
@@ -148,6 +145,14 @@ def _path(location: Location, *, itself: bool = False) -> Path:
     if not real.is_relative_to(os.path.realpath("/" + location.root)):
         raise AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
     return real
+
+
+def _head(location: Location, path: Path) -> ObjectInfo:
+    """A device or a pipe, which may never end, and may never begin, is no object."""
+    status = path.stat()
+    if location.is_folder or not stat.S_ISREG(status.st_mode):
+        raise not_found(location)
+    return _info(location, status)
 
 
 def _path_or_refusal(location: Location, refused: Refusals | None) -> Path | None:
