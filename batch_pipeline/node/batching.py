@@ -243,12 +243,12 @@ class _Calls:
         except BatchFailed as error:
             if isinstance(error, OutOfMemory):
                 self.size.too_many(rows)
-            if rows == 1 and isinstance(error, TimedOut):
-                self._fail(offset, error)
-            elif rows == 1:
-                self._answer_alone(inputs, offset)
-            else:
+            if rows > 1:
                 self._answer_halves(inputs, rows, offset, error)
+            elif isinstance(error, TimedOut):
+                self._answer_in_full_time(inputs, offset, error)
+            else:
+                self._answer_alone(inputs, offset)
 
     def _answer_halves(self, inputs: Mapping[str, Array], rows: int, offset: int, error: BatchFailed) -> None:
         """Where all together took too long, each half has half the time: a call that hangs costs little more then.
@@ -265,6 +265,18 @@ class _Calls:
             self.size.too_many(rows)
         self._part = part
 
+    def _answer_in_full_time(self, inputs: Mapping[str, Array], offset: int, error: TimedOut) -> None:
+        """A row that took too long, once more: alone and with all the time there is, if it was not so before."""
+        called = self._called(1, self._rule.multiple)
+        if self._part == 1 and called == self._called(1, 1):
+            self._fail(offset, error)
+            return
+        part, self._part, failed = self._part, 1.0, len(self.failed)
+        self._answer_alone(inputs, offset)
+        if len(self.failed) == failed:
+            self.size.too_many(called)
+        self._part = part
+
     def _answer_alone(self, inputs: Mapping[str, Array], offset: int) -> None:
         """One row, and only once: some models take no more, and one that is guilty is so alone."""
         try:
@@ -277,16 +289,18 @@ class _Calls:
 
     def _call(self, inputs: Mapping[str, Array], rows: int, multiple: int) -> None:
         rule = self._rule
-        called = rows if rule.whole else rule.fixed or self._filled(rows, multiple)
+        called = self._called(rows, multiple)
         began = time.perf_counter()
         padded = {name: _padded(array, called - rows) for name, array in inputs.items()}
         outputs = self._engine.run(padded, self._part)
         self.size.took(called, time.perf_counter() - began)
         self.parts.append({name: _of_rows(name, value, rule, rows, called) for name, value in outputs.items()})
 
-    def _filled(self, rows: int, multiple: int) -> int:
-        """How many rows a call has in the end: no more than there is memory for."""
-        return max(rows, min(self.size.rows, -(-rows // multiple) * multiple))
+    def _called(self, rows: int, multiple: int) -> int:
+        """How many rows a call of these has in the end: no more than there is memory for."""
+        if self._rule.whole:
+            return rows
+        return self._rule.fixed or max(rows, min(self.size.rows, -(-rows // multiple) * multiple))
 
 
 def _slice(inputs: Mapping[str, Array], start: int, count: int) -> dict[str, Array]:

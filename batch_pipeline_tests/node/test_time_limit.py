@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch_pipeline.node import time_limit
 from batch_pipeline.node.batching import BatchingEngine, BatchRule, Stopped, answer_rows
@@ -90,6 +92,31 @@ def test_a_row_that_hangs_makes_no_call_smaller() -> None:
     answered = answer_rows(engine, BatchRule(most=8), column(1, 2, 666, *range(3, 40)), 40)
     assert list(answered.failed) == [2]
     assert engine.calls[-4:] == [8, 8, 8, 8]
+
+
+class Slow:
+    """An engine that takes so many seconds for each row, of a limit of one."""
+
+    lanes = 1
+
+    def stop(self) -> None: ...
+
+    def run(self, inputs: Mapping[str, Any], part: float = 1.0) -> dict[str, Any]:
+        if inputs["x"].sum() > part:
+            raise TimedOut("too long")
+        return {"y": inputs["x"] * 2}
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.4, 0.9, 1.0, 1.1, 1e9]), min_size=1, max_size=40),
+    st.sampled_from([1, 3, 8, 64]),
+    st.sampled_from([1, 4]),
+)
+def test_a_row_fails_only_where_it_takes_too_long_by_itself(seconds: list[float], most: int, multiple: int) -> None:
+    answered = answer_rows(Slow(), BatchRule(most=most, multiple=multiple), column(*seconds), len(seconds))
+    assert list(answered.failed) == [row for row, one in enumerate(seconds) if one > 1]
+    if len(answered.failed) < len(seconds):
+        assert answered.outputs["y"][:, 0].tolist() == [np.float32(one) * 2 for one in seconds if one <= 1]
 
 
 def test_a_call_that_hangs_is_ended_where_the_node_is_stopped(tmp_path: Path) -> None:
