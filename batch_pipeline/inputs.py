@@ -170,6 +170,7 @@ class InputList:
                     "offset": pl.Series([0] * len(found), dtype=pl.UInt64),
                     "digest": pl.Series([item.digest for item in found], dtype=pl.Binary),
                     "key": pl.Series([item.digest for item in found], dtype=pl.Binary),
+                    "same": pl.Series([item.digest for item in found], dtype=pl.Binary),
                     "name": pl.Series([item.name.encode("utf-8", "surrogatepass") for item in found], dtype=pl.Binary),
                     "bad": pl.Series([item.source is None for item in found], dtype=pl.Boolean),
                     "content": pl.Series([item.content for item in found], dtype=pl.Binary),

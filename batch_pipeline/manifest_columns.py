@@ -31,6 +31,7 @@ class _Exact:
 
     digest: bytes
     key: bytes
+    same: bytes
     name: bytes
     bad: bool
     content: bytes
@@ -64,8 +65,9 @@ def _check(length: int) -> None:
 
 def columns(block: bytes, *, offset: int, line: int, allow_local: bool) -> pl.DataFrame:
     """The lines of a block that are not blank, as a frame: line, offset (of its first byte), digest (SHA-256 of the
-    source), key (SHA-256 of the source, a share link's signature included), name (of the file, UTF-8), bad,
-    content (what of the line makes the input list). `offset` and `line` are those of the block's beginning.
+    source), key (SHA-256 of the source, a share link's signature included), same (what all spellings of a source have
+    in common), name (of the file, UTF-8), bad, content (what of the line makes the input list). `offset` and `line`
+    are those of the block's beginning.
     """
     import polars as pl
 
@@ -83,6 +85,7 @@ def columns(block: bytes, *, offset: int, line: int, allow_local: bool) -> pl.Da
     rest = exact.select("line", "offset").with_columns(
         digest=pl.Series([one.digest for one in found], dtype=pl.Binary),
         key=pl.Series([one.key for one in found], dtype=pl.Binary),
+        same=pl.Series([one.same for one in found], dtype=pl.Binary),
         name=pl.Series([one.name for one in found], dtype=pl.Binary),
         bad=pl.Series([one.bad for one in found], dtype=pl.Boolean),
         content=pl.Series([one.content for one in found], dtype=pl.Binary),
@@ -129,12 +132,18 @@ def _of_plain(frame: pl.DataFrame) -> pl.DataFrame:
 
     # In {"source": "…"} the source follows the third quotation mark, and has none in it.
     source = frame["content"].cast(pl.String).str.split('"').list.get(3)
-    digest = pl.Series([hashlib.sha256(one).digest() for one in source.cast(pl.Binary).to_list()], dtype=pl.Binary)
+    texts = source.cast(pl.Binary).to_list()
+    digest = pl.Series([hashlib.sha256(one).digest() for one in texts], dtype=pl.Binary)
+    same = digest
+    if source.str.starts_with("obs://").any():
+        own = [hashlib.sha256(b"s3" + one.removeprefix(b"obs").removeprefix(b"s3")).digest() for one in texts]
+        same = pl.Series(own, dtype=pl.Binary)
     return frame.select(
         "line",
         "offset",
         digest=digest,
         key=digest,
+        same=same,
         name=source.str.split("/").list.last().cast(pl.Binary),
         bad=pl.lit(False),
         content="content",
@@ -145,9 +154,12 @@ def _exact(line: bytes, allow_local: bool) -> _Exact:
     parsed = parse_line(line, allow_local=allow_local)
     digest = hashlib.sha256(parsed.identity).digest()
     if parsed.source is None:
-        return _Exact(digest, digest, b"", True, line)
+        return _Exact(digest, digest, digest, b"", True, line)
     # Two links to one object are two sources, which may have two outcomes.
     source = parsed.source
-    key = digest if isinstance(source, Location) else hashlib.sha256(source.url.encode()).digest()
+    if isinstance(source, Location):
+        key, same = digest, hashlib.sha256(source.uri.encode("utf-8", "surrogatepass")).digest()
+    else:
+        key = same = hashlib.sha256(source.url.encode()).digest()
     name = source.name.encode("utf-8", "surrogatepass")
-    return _Exact(digest, key, name, False, content_identity(line, parsed))
+    return _Exact(digest, key, same, name, False, content_identity(line, parsed))

@@ -31,7 +31,7 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._keys = Spill()
+        self._sources = Spill()
         self._proposals = Spill()
         self._lines = 0
         self._list = b""
@@ -43,7 +43,7 @@ class Names:
 
         sources = frame.filter(~pl.col("bad"))
         self._lines = int(frame["line"][-1])
-        self._keys.add(sources.select("line", key=pl.col("key").bin.slice(0, 16)), _part("key"))
+        self._sources.add(sources.select("line", same=pl.col("same").bin.slice(0, 16)), _part("same"))
         self._propose(sources.select("line", "result", level=pl.lit(0, pl.UInt8)))
 
     def settle(self, frames: Callable[[], Iterator[pl.DataFrame]], list_digest: str) -> int:
@@ -53,8 +53,8 @@ class Names:
 
         self._list = list_digest.encode()
         self._level = np.zeros(self._lines + 1, np.uint8)
-        found = [_repeats(keys) for part in range(PARTS) if (keys := self._keys.read(part)) is not None]
-        self._keys.close()
+        found = [_repeats(some) for part in range(PARTS) if (some := self._sources.read(part)) is not None]
+        self._sources.close()
         empty = pl.DataFrame(schema={"line": pl.UInt64, "duplicate_of": pl.UInt64})
         self._repeats = pl.concat([empty, *found]).sort("line")
         self._level[self._repeats["line"].to_numpy()] = _REPEATED
@@ -68,7 +68,7 @@ class Names:
         return self._repeats.height
 
     def close(self) -> None:
-        self._keys.close()
+        self._sources.close()
         self._proposals.close()
 
     def named(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -137,13 +137,13 @@ def _part(column: str) -> pl.Expr:
     return pl.col(column).bin.slice(0, 1).bin.reinterpret(dtype=pl.UInt8) % PARTS
 
 
-def _repeats(keys: pl.DataFrame) -> pl.DataFrame:
-    """The lines whose key stands in an earlier one, with the first that has it."""
+def _repeats(sources: pl.DataFrame) -> pl.DataFrame:
+    """The lines whose source stands in an earlier one, however spelt, with the first that has it."""
     import polars as pl
 
-    if keys["key"].n_unique() == keys.height:
+    if sources["same"].n_unique() == sources.height:
         return pl.DataFrame(schema={"line": pl.UInt64, "duplicate_of": pl.UInt64})
-    first = keys.with_columns(duplicate_of=pl.col("line").min().over("key"))
+    first = sources.with_columns(duplicate_of=pl.col("line").min().over("same"))
     return first.filter(pl.col("line") != pl.col("duplicate_of")).select("line", "duplicate_of")
 
 

@@ -64,7 +64,7 @@ class Survey:
         results = [hashlib.sha256(name + suffix).digest()[:16] for name in names]
         frame = frame.with_columns(result=pl.Series(results, dtype=pl.Binary))
         self._names.add(frame)
-        self._spill.add(frame, pl.lit(self._blocks))
+        self._spill.add(frame.drop("same"), pl.lit(self._blocks))
         self._spill.seal()
         self._marks.append(frame.select("line", "offset").gather_every(MARK_LINES))
         self._blocks += 1

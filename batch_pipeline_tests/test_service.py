@@ -138,6 +138,17 @@ def test_a_repeated_source_is_computed_once_and_listed_twice(place):
     assert records.count(b'"etag"') == 2
 
 
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_a_source_in_another_spelling_is_the_same(place, first):
+    spellings = ["s3://bucket/a/é.csv", "obs://bucket/a/é.csv", "/bucket/a/é.csv", "//bucket/a/é.csv"]
+    spellings += ["https://bucket.obs.cn-north-4.myhuaweicloud.com/a/%C3%A9.csv", "S3://bucket/a/é.csv"]
+    sources = [*spellings[first:], *spellings[:first], "s3://bucket/b/é.csv"]
+    listing = place.root / "list.manifest"
+    listing.write_text("".join(json.dumps({"source": source}, ensure_ascii=False) + "\n" for source in sources))
+    report = service.ingest(place.parameters(input_path=f"file://{listing}"), place.deployment, Owner("run", "flowers"))
+    assert (report.inputs, report.repeated) == (7, 5)
+
+
 def test_sources_with_one_file_name_do_not_overwrite_each_other(place):
     sources = [place.put(f"{folder}/x.csv", rows(count)) for count, folder in enumerate("abc", start=1)]
     place.run(input_path=place.manifest(*sources))

@@ -79,7 +79,7 @@ def expected(inputs: InputList) -> tuple[list[dict[str, object]], str]:
         row = {"line": item.line, "digest": item.digest, "bad": item.error is not None}
         row |= {"csv": item.name.lower().endswith(".csv"), "duplicate_of": None, "suffix": "", "result": b""}
         if item.error is None:
-            key = item.source.url.encode() if isinstance(item.source, ShareLink) else item.digest
+            key = (item.source.url if isinstance(item.source, ShareLink) else item.source.uri).encode()
             if key in first:
                 row |= {name: first[key][name] for name in ("suffix", "result")}
                 row["duplicate_of"] = first[key]["line"]
