@@ -84,7 +84,7 @@ def _arrays(rows: list[list[Value]], tensors: Sequence[TensorColumns]) -> Iterat
 def read_row(row: bytes, columns: Sequence[Column]) -> list[Value] | RowError:
     """The values of one row, without its line end, or what is wrong with it."""
     try:
-        fields = split_row(row.decode())
+        fields = split_row(row.decode(), 1 + max(column.index for column in columns))
     except UnicodeDecodeError as error:
         return not_utf8(error)
     for column in columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -112,8 +113,8 @@ def json_path(path: Path) -> str:
     return text.removeprefix(".") or "the value"
 
 
-def split_row(row: str) -> list[str]:
-    """The fields of one row (RFC 4180; a blank row has none).
+def split_row(row: str, most: int = sys.maxsize) -> list[str]:
+    """The first fields of one row, at most so many (RFC 4180; a blank row has none).
 
     A quote that opens no field is itself, what follows a closing quote belongs to the field, and a quote that is
     never closed closes at the row's end: as Python's csv module reads it.
@@ -121,10 +122,10 @@ def split_row(row: str) -> list[str]:
     if not row:
         return []
     if '"' not in row:
-        return row.split(",")
+        return row.split(",", most)[:most]
     fields: list[str] = []
     position = -1
-    while position < len(row):
+    while position < len(row) and len(fields) < most:
         match = _FIELD.match(row, position + 1)
         assert match is not None  # the expression matches the empty field
         quoted, rest, plain = match.groups()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from batch_pipeline.node.csv_fields import split_row
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 _COMMA, _LF, _CR, _QUOTE = b',\n\r"'
 _ODD = 8
 """Where more than one line in so many is odd, the block is not worth making regular."""
+
+WIDEST = 10_000
+"""Fields of the first row, for each of which a fast reader makes a column, be it taken or not."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class Regular:
     count: int
     first: str
     odd: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int | None:
+        """Fields of the first row; None where they are more than WIDEST."""
+        found = len(split_row(self.first, WIDEST + 1))
+        return found if found <= WIDEST else None
 
     def row(self, number: int) -> bytes:
         """One row as it was, without its line end."""

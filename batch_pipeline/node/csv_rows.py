@@ -6,6 +6,7 @@ and finds the bad ones, and an exact one, for a few rows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -100,9 +101,10 @@ def _good(rows: Rows) -> Array:
     return keep
 
 
-def raw_rows(block: bytes, *, multiline: bool) -> list[list[str]]:
-    """The fields of every row, as texts; bytes that are not UTF-8 show as the replacement character."""
-    return [split_row(row.decode(errors="replace")) for row in csv_blocks.rows(block, multiline=multiline)]
+def raw_rows(block: bytes, *, multiline: bool, fields: int = sys.maxsize) -> list[list[str]]:
+    """The first fields of every row, at most so many, as texts; bytes that are not UTF-8 show as the replacement
+    character."""
+    return [split_row(row.decode(errors="replace"), fields) for row in csv_blocks.rows(block, multiline=multiline)]
 
 
 def request_values(fields: Sequence[str], mapping: ColumnMapping) -> list[Value | None]:

@@ -48,8 +48,8 @@ def _regular_texts(block: bytes, columns: Sequence[Column], *, multiline: bool) 
 
     needed = sorted({column.index for column in columns})
     regular = csv_regular.regular(block, multiline=multiline)
-    width = len(split_row(regular.first)) if regular is not None else 0
-    if regular is None or regular.odd or width <= needed[-1]:
+    width = regular.width if regular is not None else None
+    if regular is None or regular.odd or width is None or width <= needed[-1]:
         return None
     schema = {str(index): pl.String() for index in range(width)}
     frame = pl.read_csv(regular.text, has_header=False, schema=schema, columns=needed, truncate_ragged_lines=True)
@@ -71,6 +71,8 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
     import polars as pl
 
     raw = csv_blocks.rows(block, multiline=multiline)
+    needed = sorted({column.index for column in columns})
+    width = needed[-1] + 1
     errors: dict[int, RowError] = {}
     plain: list[str | None] = []
     odd: dict[int, list[str]] = {}
@@ -82,10 +84,9 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
             errors[number] = not_utf8(error)
             continue
         if not text or '"' in text:
-            odd[number] = split_row(text)
+            odd[number] = split_row(text, width)
         else:
             plain[number] = text
-    needed = sorted({column.index for column in columns})
     fields = pl.Series("row", plain, dtype=pl.String).str.split_exact(",", needed[-1]).struct.unnest()
     texts = {index: _with_odd(fields.to_series(index), odd, index) for index in needed}
     return texts, _short_rows(columns, texts, raw.__getitem__, errors)

@@ -15,7 +15,6 @@ from batch_pipeline.node.csv_fields import (
     TensorColumns,
     dtype_of,
     integer_limits,
-    split_row,
 )
 
 if TYPE_CHECKING:
@@ -80,8 +79,8 @@ def _frame(regular: csv_regular.Regular, tensors: Sequence[TensorColumns]) -> pl
 
     kinds = {(column.index, _read_as(column)) for tensor in tensors for column in tensor.columns}
     types = dict(kinds)
-    width = len(split_row(regular.first))
-    if len(types) < len(kinds) or width <= max(types):
+    width = regular.width
+    if len(types) < len(kinds) or width is None or width <= max(types):
         return None
     try:
         frame = pl.read_csv(

@@ -166,6 +166,7 @@ class CsvWork:
             few = csv_rows.raw_rows(
                 csv_blocks.first_rows(block, self.sample.most, multiline=self.csv.multiline),
                 multiline=self.csv.multiline,
+                fields=1 + max((leaf.index or 0 for leaf in mapping.leaves), default=0),
             )
             self.sample.add_rows(few, mapping, lines.text)
         return lines

@@ -162,6 +162,17 @@ def test_a_row_that_is_just_short_enough_is_a_row(tmp_path):
     assert peak < 1500
 
 
+@pytest.mark.parametrize("bad", ["", '"5.0",1,2,3', "x,1,2,3"])
+def test_fields_that_nobody_takes_cost_no_more_than_their_bytes(tmp_path, bad):
+    """In the first row, by which a reader may size itself, and in one that is read exactly."""
+    many = b"," * (30 * MIB)
+    rows = [f"{ROW},".encode() + many, bad.encode() + many if bad else ROW.encode(), *[ROW.encode()] * 300]
+    (tmp_path / "a.csv").write_bytes(b"\n".join(rows) + b"\n")
+    said, peak = run_measured(ROWS, tmp_path)
+    assert said == "answered 302"
+    assert peak < 1500
+
+
 def test_a_compressed_csv_is_no_csv_and_is_not_unpacked(tmp_path):
     """200 MB of rows in some 400 KB."""
     bomb = gzip.compress(f"{ROW}\n".encode() * (200 * MIB // 16))

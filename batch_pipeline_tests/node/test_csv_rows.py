@@ -206,7 +206,9 @@ def test_multiline_rows_of_any_shape_are_the_csv_modules(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet='ab,"x ', max_size=20))
 def test_a_split_row_is_the_csv_modules(row: str) -> None:
-    assert split_row(row) == next(csv.reader([row]), [])
+    fields = next(csv.reader([row]), [])
+    assert split_row(row) == fields
+    assert [split_row(row, most) for most in range(1, 5)] == [fields[:most] for most in range(1, 5)]
 
 
 def test_side_by_side_columns_fill_one_input() -> None:
