@@ -44,6 +44,9 @@ class Disk:
             path = _path(location)
             _head(location, path)
             file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if location.root is not None and not _is_at(path, file):
+            file.close()
+            raise _led_out(location)
         info = _info(location, os.fstat(file.fileno()))
         if if_match is not None and info.etag != if_match:
             file.close()
@@ -63,7 +66,7 @@ class Disk:
             if location.is_folder:
                 path.mkdir(parents=True, exist_ok=True)
                 return ""
-            with _taken_names(location), _started(path) as file:
+            with _taken_names(location), _started(path, location) as file:
                 try:
                     file.write(data)
                     _make_durable(file)
@@ -114,7 +117,7 @@ class _DiskWriter(Writer):
         self._disk = disk
         self._location = location
         with _disk_errors(location), _taken_names(location):
-            self._file = _started(_path(location, itself=True))
+            self._file = _started(_path(location, itself=True), location)
 
     def _append(self, data: bytes) -> None:
         with _disk_errors(self._location):
@@ -140,11 +143,27 @@ def _path(location: Location, *, itself: bool = False) -> Path:
     path = Path("/" + location.key)
     if location.root is None:
         return path
-    # What is used from here on has no link in it, so that one put in its place later is not followed.
+    # What is used from here on has no link in it. Where one is put in its place later, `_is_at` tells.
     real = Path(os.path.realpath(path.parent)) / path.name if itself else Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath("/" + location.root)):
-        raise AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
+        raise _led_out(location)
     return real
+
+
+def _led_out(location: Location) -> AccessDenied:
+    return AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is the one at this path without links, and not one that a link led to a moment ago.
+
+    True where the system does not say (it has no /proc).
+    """
+    try:
+        there = os.readlink(f"/proc/self/fd/{file.fileno()}")
+    except FileNotFoundError:
+        return True
+    return there in (str(path), f"{path} (deleted)")  # as one is that was written over meanwhile
 
 
 def _head(location: Location, path: Path) -> ObjectInfo:
@@ -221,11 +240,16 @@ def _children(path: Path, folder: Location, refused: Refusals | None) -> Iterato
                     yield child, real
 
 
-def _started(path: Path) -> BinaryIO:
+def _started(path: Path, location: Location) -> BinaryIO:
     """The hidden file that is to become `path`. Its lock ends with its writer, however that ends, and tells of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        file = (path.parent / f".batch-pipeline-{uuid4().hex}.unfinished").open("xb")
+        unfinished = path.parent / f".batch-pipeline-{uuid4().hex}.unfinished"
+        file = unfinished.open("xb")
+        if location.root is not None and not _is_at(unfinished, file):
+            Path(f"/proc/self/fd/{file.fileno()}").resolve().unlink()
+            file.close()
+            raise _led_out(location)
         fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file

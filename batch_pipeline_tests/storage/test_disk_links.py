@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,6 +53,38 @@ def test_a_listing_can_go_on_without_the_links_that_lead_out(disk: Storage, insi
     found = disk.list(at(inside), refused=lambda place, error: refused.append(place.uri))
     assert [one.location.name for one in found] == ["e"]
     assert sorted(refused) == [at(inside).child(name).uri for name in ("a/", "b", "c/d/")]
+
+
+SWAPPING = """
+import ctypes, sys
+swap, exchange = ctypes.CDLL(None).renameat2, 2
+one, other = (path.encode() for path in sys.argv[1:])
+while True:
+    swap(-100, one, -100, other, exchange)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="two names are exchanged at once on Linux alone")
+def test_a_link_that_takes_a_folders_place_meanwhile_leads_nowhere(disk: Storage, inside: Path) -> None:
+    """Another process exchanges the folder for a link all the time."""
+    (inside / "folder").mkdir()
+    (inside / "folder/secret").write_text("public")
+    (inside / "link").symlink_to(inside.parent / "outside")
+    where = at(inside).child("folder/")
+    swapping = subprocess.Popen([sys.executable, "-c", SWAPPING, inside / "folder", inside / "link"])
+    try:
+        read: set[bytes] = set()
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            with suppress(StorageFailed):
+                read.add(disk.read(where.child("secret")))
+            with suppress(StorageFailed):
+                disk.write(where.child("result"), b"result")
+    finally:
+        swapping.kill()
+        swapping.wait()
+    assert read == {b"public"}
+    assert os.listdir(inside.parent / "outside") == ["secret"]
 
 
 def test_links_within_a_folder_are_followed(disk: Storage, inside: Path) -> None:
