@@ -126,7 +126,7 @@ def _ingest(checked: CheckedService, deployment: Deployment, owner: Owner) -> In
         else:
             record = replace(record, attempt=attempt)
             publishing.unpublish(storage, layout, parameters.node_count)
-            storage.drop_unfinished(layout.output)
+            output_folder.drop_unfinished(storage, layout)
             output_folder.save_record(storage, layout, record)
         if not storage.exists(layout.inputs):
             # Also where an attempt ended before it had written its table: it did nothing else either.
