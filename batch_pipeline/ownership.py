@@ -24,6 +24,7 @@ from batch_pipeline.errors import (
 )
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.storage import Storage
+from batch_pipeline.storage.guarded import GuardedStorage
 
 LOCK_SECONDS = 30.0
 """A lock that has not been heard of for this long is a dead holder's."""
@@ -106,7 +107,7 @@ def claim(
                 return
             continue
         lock, etag = found
-        if lock.owner == owner and 0 <= time.time() - lock.beat < min(BEAT_SECONDS, lock_seconds / 6):
+        if lock.owner == owner and _is_just_renewed(lock, lock_seconds):
             return  # as an earlier step of this run has left it
         if lock.owner.run_id != owner.run_id and not _may_take_over(
             storage, layout, owner, lock, etag, lock_seconds, is_gone
@@ -169,11 +170,20 @@ def check_free(
         raise ServiceLocked(_alive(layout, lock))
 
 
-def release(storage: Storage, layout: OutputLayout, run_id: str) -> None:
-    """Gives the folder back; does nothing where another run holds it."""
+def release(storage: Storage, layout: OutputLayout, run_id: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
+    """Gives the folder back; does nothing where another run holds it.
+
+    Few stores delete on condition. So a process that was stopped since it looked asks again, as for any other change:
+    it may be another's lock by now.
+    """
     found = _read(storage, layout)
-    if found is not None and found[0].owner.run_id == run_id:
-        storage.delete([layout.lock])
+    if found is None or found[0].owner.run_id != run_id:
+        return
+    heartbeat = Heartbeat(storage, layout, found[0].owner, lock_seconds=lock_seconds)
+    if not _is_just_renewed(found[0], lock_seconds):
+        heartbeat.distrust()
+    with suppress(OwnershipLost):
+        GuardedStorage(storage, heartbeat.check).delete([layout.lock])
 
 
 class Heartbeat:
@@ -196,6 +206,10 @@ class Heartbeat:
 
     def __reduce__(self) -> tuple[Callable[..., Heartbeat], tuple[object, ...]]:
         return _not_trusting, (self._storage, self._layout, self._owner, self._lock_seconds)
+
+    def distrust(self) -> None:
+        """The next check asks, however long ago the lock was renewed."""
+        self._renewed = -math.inf
 
     def check(self) -> None:
         """Raises OwnershipLost where another run has taken the folder over, StorageFailed where nobody can say."""
@@ -251,7 +265,7 @@ class Heartbeat:
 def _not_trusting(storage: Storage, layout: OutputLayout, owner: Owner, lock_seconds: float) -> Heartbeat:
     """In another process of the same run: it asks before anything, and from then on whenever that was long ago."""
     heartbeat = Heartbeat(storage, layout, owner, lock_seconds=lock_seconds)
-    heartbeat._renewed = -math.inf
+    heartbeat.distrust()
     return heartbeat
 
 
@@ -280,6 +294,11 @@ def _write(storage: Storage, layout: OutputLayout, owner: Owner, *, if_match: st
 def _seconds() -> float:
     """Of a clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _is_just_renewed(lock: _Lock, lock_seconds: float) -> bool:
+    """Whether so lately that nobody takes it over within the time for which its holder trusts in it."""
+    return 0 <= time.time() - lock.beat < min(BEAT_SECONDS, lock_seconds / 6)
 
 
 def _is_fresh(lock: _Lock, lock_seconds: float) -> bool:

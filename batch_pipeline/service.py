@@ -101,7 +101,7 @@ def ingest(
         with _beating(deployment, layout, owner) as (held, _):
             return _ingest(checked, held, owner)
     except (Refused, RecordDamaged):
-        release_folder(storage, layout, owner.run_id)
+        release(parameters.output, deployment, owner.run_id)
         raise
 
 
@@ -261,13 +261,13 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
     stored = load_summary(storage, layout)
     if stored is not None and is_finished(storage, layout, parameters):
         summary = replace(stored, already_finished=True)
-        release_folder(storage, layout, owner.run_id)
+        release(parameters.output, deployment, owner.run_id)
         return summary
     response = _response_schema(parameters, deployment)
     with _owned(deployment, layout, owner) as (held, heartbeat):
         inputs = input_list(parameters, held)
         summary = publishing.publish(inputs, layout, parameters, heartbeat.check, response=response)
-    release_folder(storage, layout, owner.run_id)
+    release(parameters.output, deployment, owner.run_id)
     return summary
 
 
@@ -281,7 +281,7 @@ def made_with(parameters: ServiceParameters, deployment: Deployment) -> MappingR
 
 def release(output: Location, deployment: Deployment, run_id: str) -> None:
     """Gives the output folder back if this run holds it."""
-    release_folder(deployment.storage, OutputLayout(output), run_id)
+    release_folder(deployment.storage, OutputLayout(output), run_id, lock_seconds=deployment.settings.lock_seconds)
 
 
 @contextmanager
@@ -314,7 +314,7 @@ def delete_results(
             record = output_folder.load_record(held.storage, layout)
             return output_folder.empty(held.storage, layout, record) if _is_of(record, service) else 0
     finally:
-        release_folder(storage, layout, owner.run_id)
+        release(output, deployment, owner.run_id)
 
 
 def _is_of(record: ServiceRecord | None, service: str) -> TypeGuard[ServiceRecord]:

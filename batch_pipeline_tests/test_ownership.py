@@ -161,6 +161,26 @@ def test_a_holder_that_was_silent_asks_before_it_goes_on(storage, layout):
     assert isinstance(second, OutputRefused), "the first gave back what was the second's"
 
 
+def test_who_was_stopped_while_it_gave_the_folder_back_leaves_it_to_its_successor(storage, layout):
+    class Stopped(Storage):
+        """Which learns whose the lock is, and comes back when it is another's."""
+
+        def open(self, *args: Any, **options: Any) -> Any:
+            found = super().open(*args, **options)
+            if not successors:
+                successors.append(elsewhere("second"))
+                claim(storage, layout, successors[0], lock_seconds=SECONDS)
+            return found
+
+    successors: list[Owner] = []
+    claim(storage, layout, elsewhere("first"), lock_seconds=SECONDS)
+    release(Stopped(allow_local=True), layout, "first", lock_seconds=SECONDS)
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        check_free(storage, layout, "trees", lock_seconds=SECONDS)
+    release(storage, layout, "second", lock_seconds=SECONDS)
+    check_free(storage, layout, "trees", lock_seconds=SECONDS)
+
+
 def test_a_holder_that_was_silent_does_not_go_on_where_nobody_can_say_whose_the_folder_is(storage, layout):
     class Unreachable(Storage):
         def open(self, *_: object, **__: object) -> Any:
