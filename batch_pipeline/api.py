@@ -116,7 +116,10 @@ def describe_service(name: str, description: str) -> None:
 
 
 def delete_service(name: str, *, results: bool = False) -> int:
-    """Delete the record of a service, with `results` its own objects too; returns how many. Raises `ServiceBusy`."""
+    """Delete the record of a service, with `results` its own objects too; returns how many.
+
+    Raises `ServiceBusy`, and with `results` `ServiceLocked` or `OutputRefused` where somebody works on them elsewhere.
+    """
     from batch_pipeline.orchestration import instance, services
 
     with instance.open_instance() as ours:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,6 +18,11 @@ from batch_pipeline.plan import stored_tables
 from batch_pipeline.records import LARGEST
 from batch_pipeline.storage import Storage
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MANIFEST = re.compile(r"infer-(?:result|error)-[0-9]+\.manifest")
 MOST_NODES = 100_000
 MOST_ATTEMPTS = 1_000_000_000
 """More is not what a service writes down."""
@@ -146,37 +153,60 @@ def _change(key: str, before: Any, now: Any) -> str:
 
 def _own_objects(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
     """Every object of the service but its manifests, its record and its lock."""
-    yield from _own_results(storage, layout)
+    results = _OwnResults(storage, layout)
+    yield from (info.location for info in storage.list(layout.results) if info.location in results)
     for info in storage.list(layout.records):
         if info.location not in (layout.service, layout.lock, layout.inputs):
             yield info.location
     yield layout.inputs
 
 
-def _own_results(storage: Storage, layout: OutputLayout) -> Iterator[Location]:
-    """The objects that have a result's name by the input list, of which 16 bytes a line are held."""
-    import numpy as np
+class _OwnResults:
+    """The locations of results by the input list, of which 16 bytes a line are held from the first question on."""
 
-    try:
-        with stored_tables(storage, layout.inputs) as tables:
-            ours = np.concatenate([np.array(table["result"].to_list(), "S16") for table in tables.read(["result"])])
-    except ObjectNotFound:
-        return
-    ours.sort()
-    for info in storage.list(layout.results):
+    def __init__(self, storage: Storage, layout: OutputLayout) -> None:
+        self._storage, self._layout = storage, layout
+
+    def __contains__(self, location: Location) -> bool:
+        folder = self._layout.results.key
+        if not location.key.startswith(folder):
+            return False
         # An array of bytes has no zeros at their ends.
-        digest = result_digest(info.location.key[len(layout.results.key) :]).rstrip(b"\0")
-        place = int(ours.searchsorted(digest))
-        if place < len(ours) and ours[place] == digest:
-            yield info.location
+        digest = result_digest(location.key[len(folder) :]).rstrip(b"\0")
+        place = int(self._digests.searchsorted(digest))
+        return place < len(self._digests) and bool(self._digests[place] == digest)
+
+    @cached_property
+    def _digests(self) -> NDArray[np.bytes_]:
+        import numpy as np
+
+        try:
+            with stored_tables(self._storage, self._layout.inputs) as tables:
+                ours = np.concatenate([np.array(table["result"].to_list(), "S16") for table in tables.read(["result"])])
+        except ObjectNotFound:
+            return np.array([], "S16")
+        ours.sort()
+        return ours
 
 
 def empty(storage: Storage, layout: OutputLayout, record: ServiceRecord) -> int:
     """Removes the service's own objects, and no others; its record last, so that a second try finds the rest."""
+    # First, as it asks the input list whose they are.
+    drop_unfinished(storage, layout)
     nodes = range(int(record.made_from["node_count"]))
     # Of one call to the store, no one says what goes first: all result manifests are the sign of a finished service.
     removed = storage.delete(layout.result_manifest(node) for node in nodes)
     removed += storage.delete(layout.error_manifest(node) for node in nodes)
     removed += storage.delete(_own_objects(storage, layout))
-    storage.drop_unfinished(layout.output)
     return removed + storage.delete([layout.service])
+
+
+def drop_unfinished(storage: Storage, layout: OutputLayout) -> int:
+    """Drops what the service's own writers that were killed left behind, invisible; returns how much that was."""
+    results = _OwnResults(storage, layout)
+
+    def is_own(location: Location) -> bool:
+        name = location.key.removeprefix(layout.output.key)
+        return location.key.startswith(layout.records.key) or bool(_MANIFEST.fullmatch(name)) or location in results
+
+    return storage.drop_unfinished(layout.output, is_own)

@@ -24,6 +24,7 @@ from batch_pipeline.errors import (
 )
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.storage import Storage
+from batch_pipeline.storage.guarded import GuardedStorage
 
 LOCK_SECONDS = 30.0
 """A lock that has not been heard of for this long is a dead holder's."""
@@ -97,7 +98,7 @@ def claim(
     """Takes the output folder for `owner`, waiting for a dead holder's lock to expire.
 
     `is_gone` says of a run id whether that run is known to have ended; a process of it may live on all the same. Raises
-    OutputRefused where the holder works for another service and ServiceLocked where it lives.
+    ServiceLocked where the holder lives, and OutputRefused where it works for another service and may live.
     """
     while True:
         found = _read(storage, layout)
@@ -106,7 +107,7 @@ def claim(
                 return
             continue
         lock, etag = found
-        if lock.owner == owner and 0 <= time.time() - lock.beat < min(BEAT_SECONDS, lock_seconds / 6):
+        if lock.owner == owner and _is_just_renewed(lock, lock_seconds):
             return  # as an earlier step of this run has left it
         if lock.owner.run_id != owner.run_id and not _may_take_over(
             storage, layout, owner, lock, etag, lock_seconds, is_gone
@@ -131,42 +132,58 @@ def _may_take_over(
         return True
     ended = is_gone(lock.owner.run_id)
     if not ended:
-        _refuse_if_foreign(layout, owner, lock)
+        if state == "alive" or _is_fresh(lock, lock_seconds):
+            _refuse_if_foreign(layout, owner, lock)
         if state == "alive":
             raise ServiceLocked(_alive(layout, lock))
     watched = time.monotonic()
     while True:
-        # A holder that lives trusts in the lock for a while: who takes it sooner would not be alone.
+        # A holder that lives trusts in the lock for a third of `lock_seconds`: who takes it then would not be alone.
         silent = ended or time.time() - lock.beat >= lock_seconds
-        if time.monotonic() - watched >= (min(2 * BEAT_SECONDS, lock_seconds) if silent else lock_seconds):
+        enough = max(min(2 * BEAT_SECONDS, lock_seconds), lock_seconds / 2) if silent else lock_seconds
+        if time.monotonic() - watched >= enough:
             return True
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(POLL_SECONDS, lock_seconds / 6))
         found = _read(storage, layout)
-        if found is None:
+        if found is None or found[0].owner.run_id == owner.run_id:
             return False
         if found[1] != etag:
-            raise ServiceLocked(_alive(layout, found[0], ended=ended and found[0].owner.run_id == lock.owner.run_id))
+            ended = ended and found[0].owner.run_id == lock.owner.run_id
+            if not ended:
+                _refuse_if_foreign(layout, owner, found[0], at_work=True)
+            raise ServiceLocked(_alive(layout, found[0], ended=ended))
 
 
-def check_free(storage: Storage, layout: OutputLayout, owner_service: str) -> None:
-    """Raises OutputRefused where another service, and ServiceLocked where a run known to live, holds the lock."""
+def check_free(
+    storage: Storage, layout: OutputLayout, owner_service: str, *, lock_seconds: float = LOCK_SECONDS
+) -> None:
+    """Raises OutputRefused where another service holds the lock, and may live, and ServiceLocked where a run does that
+    is known to live."""
     found = _read(storage, layout)
     if found is None:
         return
     lock, _ = found
     state = lock.owner.process.state() if lock.owner.process else "unknown"
-    if state == "gone":
-        return
-    _refuse_if_foreign(layout, Owner("", owner_service), lock)
+    if state == "alive" or (state == "unknown" and _is_fresh(lock, lock_seconds)):
+        _refuse_if_foreign(layout, Owner("", owner_service), lock)
     if state == "alive":
         raise ServiceLocked(_alive(layout, lock))
 
 
-def release(storage: Storage, layout: OutputLayout, run_id: str) -> None:
-    """Gives the folder back; does nothing where another run holds it."""
+def release(storage: Storage, layout: OutputLayout, run_id: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
+    """Gives the folder back; does nothing where another run holds it.
+
+    Few stores delete on condition. So a process that was stopped since it looked asks again, as for any other change:
+    it may be another's lock by now.
+    """
     found = _read(storage, layout)
-    if found is not None and found[0].owner.run_id == run_id:
-        storage.delete([layout.lock])
+    if found is None or found[0].owner.run_id != run_id:
+        return
+    heartbeat = Heartbeat(storage, layout, found[0].owner, lock_seconds=lock_seconds)
+    if not _is_just_renewed(found[0], lock_seconds):
+        heartbeat.distrust()
+    with suppress(OwnershipLost):
+        GuardedStorage(storage, heartbeat.check).delete([layout.lock])
 
 
 class Heartbeat:
@@ -189,6 +206,10 @@ class Heartbeat:
 
     def __reduce__(self) -> tuple[Callable[..., Heartbeat], tuple[object, ...]]:
         return _not_trusting, (self._storage, self._layout, self._owner, self._lock_seconds)
+
+    def distrust(self) -> None:
+        """The next check asks, however long ago the lock was renewed."""
+        self._renewed = -math.inf
 
     def check(self) -> None:
         """Raises OwnershipLost where another run has taken the folder over, StorageFailed where nobody can say."""
@@ -244,7 +265,7 @@ class Heartbeat:
 def _not_trusting(storage: Storage, layout: OutputLayout, owner: Owner, lock_seconds: float) -> Heartbeat:
     """In another process of the same run: it asks before anything, and from then on whenever that was long ago."""
     heartbeat = Heartbeat(storage, layout, owner, lock_seconds=lock_seconds)
-    heartbeat._renewed = -math.inf
+    heartbeat.distrust()
     return heartbeat
 
 
@@ -275,11 +296,20 @@ def _seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _refuse_if_foreign(layout: OutputLayout, owner: Owner, lock: _Lock) -> None:
+def _is_just_renewed(lock: _Lock, lock_seconds: float) -> bool:
+    """Whether so lately that nobody takes it over within the time for which its holder trusts in it."""
+    return 0 <= time.time() - lock.beat < min(BEAT_SECONDS, lock_seconds / 6)
+
+
+def _is_fresh(lock: _Lock, lock_seconds: float) -> bool:
+    """Whether it was renewed lately. One from a time that is long to come tells of a clock that was set wrong."""
+    return abs(time.time() - lock.beat) < lock_seconds
+
+
+def _refuse_if_foreign(layout: OutputLayout, owner: Owner, lock: _Lock, *, at_work: bool = False) -> None:
     if lock.owner.service != owner.service:
-        raise OutputRefused(
-            f"output_path {layout.output} is in use by the service {lock.owner.service}; choose another folder"
-        )
+        by = f"the service {lock.owner.service}{', which is at work there' if at_work else ''}"
+        raise OutputRefused(f"output_path {layout.output} is in use by {by}; choose another folder")
 
 
 def _alive(layout: OutputLayout, lock: _Lock, *, ended: bool = False) -> str:

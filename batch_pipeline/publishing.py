@@ -20,6 +20,7 @@ from batch_pipeline.manifest import error_line, result_line
 from batch_pipeline.models.schema import Schema
 from batch_pipeline.node.job import UnitError
 from batch_pipeline.node_records import load_node_records
+from batch_pipeline.output_folder import drop_unfinished
 from batch_pipeline.parameters import ServiceParameters
 from batch_pipeline.plan import Plan, load_plan
 from batch_pipeline.review.examples import MOST as MOST_EXAMPLES
@@ -69,7 +70,7 @@ def publish(
     kept = asdict(replace(summary, message="", sample=(), first_errors=()))
     # First what is no longer needed: who finds the summary finds nothing left to do.
     storage.delete(info.location for info in storage.list(layout.parts))
-    storage.drop_unfinished(layout.output)
+    drop_unfinished(storage, layout)
     storage.write(layout.finished, orjson.dumps(kept))
     return summary
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from batch_pipeline import environment, output_folder, publishing
 from batch_pipeline.checking import CheckedService, bound, check, chosen, input_list, made_from, mapping_of
@@ -20,7 +20,7 @@ from batch_pipeline.ledger import LedgerWriter
 from batch_pipeline.locations import Location
 from batch_pipeline.node.job import NodeReport, Progress
 from batch_pipeline.output_folder import ServiceRecord
-from batch_pipeline.ownership import Heartbeat, Owner, check_free
+from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity
 from batch_pipeline.ownership import claim as claim_folder
 from batch_pipeline.ownership import release as release_folder
 from batch_pipeline.parameters import EnvReference, ServiceParameters
@@ -101,7 +101,7 @@ def ingest(
         with _beating(deployment, layout, owner) as (held, _):
             return _ingest(checked, held, owner)
     except (Refused, RecordDamaged):
-        release_folder(storage, layout, owner.run_id)
+        release(parameters.output, deployment, owner.run_id)
         raise
 
 
@@ -126,7 +126,7 @@ def _ingest(checked: CheckedService, deployment: Deployment, owner: Owner) -> In
         else:
             record = replace(record, attempt=attempt)
             publishing.unpublish(storage, layout, parameters.node_count)
-            storage.drop_unfinished(layout.output)
+            output_folder.drop_unfinished(storage, layout)
             output_folder.save_record(storage, layout, record)
         if not storage.exists(layout.inputs):
             # Also where an attempt ended before it had written its table: it did nothing else either.
@@ -261,13 +261,13 @@ def publish(parameters: ServiceParameters, deployment: Deployment, owner: Owner)
     stored = load_summary(storage, layout)
     if stored is not None and is_finished(storage, layout, parameters):
         summary = replace(stored, already_finished=True)
-        release_folder(storage, layout, owner.run_id)
+        release(parameters.output, deployment, owner.run_id)
         return summary
     response = _response_schema(parameters, deployment)
     with _owned(deployment, layout, owner) as (held, heartbeat):
         inputs = input_list(parameters, held)
         summary = publishing.publish(inputs, layout, parameters, heartbeat.check, response=response)
-    release_folder(storage, layout, owner.run_id)
+    release(parameters.output, deployment, owner.run_id)
     return summary
 
 
@@ -281,7 +281,7 @@ def made_with(parameters: ServiceParameters, deployment: Deployment) -> MappingR
 
 def release(output: Location, deployment: Deployment, run_id: str) -> None:
     """Gives the output folder back if this run holds it."""
-    release_folder(deployment.storage, OutputLayout(output), run_id)
+    release_folder(deployment.storage, OutputLayout(output), run_id, lock_seconds=deployment.settings.lock_seconds)
 
 
 @contextmanager
@@ -296,14 +296,29 @@ def progress(parameters: ServiceParameters, deployment: Deployment) -> Progress:
     return progress_of(deployment.storage, OutputLayout(parameters.output), parameters.full_name)
 
 
-def delete_results(output: Location, service: str, deployment: Deployment) -> int:
-    """Removes the service's own objects from its output folder, and no others; returns how many there were."""
+def delete_results(
+    output: Location, service: str, deployment: Deployment, *, is_gone: Callable[[str], bool] = lambda _: False
+) -> int:
+    """Removes the service's own objects from its output folder, and no others; returns how many there were.
+
+    Takes the folder for as long as that lasts: waits, and raises, as `ownership.claim` does.
+    """
     storage, layout = deployment.storage, OutputLayout(output)
-    record = output_folder.load_record(storage, layout)
-    if record is None or record.service != service:
+    if not _is_of(output_folder.load_record(storage, layout), service):
         return 0
-    check_free(storage, layout, service)
-    return output_folder.empty(storage, layout, record)
+    owner = Owner(f"deletion-{secrets.token_hex(4)}", service, ProcessIdentity.current())
+    claim_folder(storage, layout, owner, lock_seconds=deployment.settings.lock_seconds, is_gone=is_gone)
+    try:
+        with _beating(deployment, layout, owner) as (held, _):
+            # Again, as it may have been deleted or made over while the holder was waited for.
+            record = output_folder.load_record(held.storage, layout)
+            return output_folder.empty(held.storage, layout, record) if _is_of(record, service) else 0
+    finally:
+        release(output, deployment, owner.run_id)
+
+
+def _is_of(record: ServiceRecord | None, service: str) -> TypeGuard[ServiceRecord]:
+    return record is not None and record.service == service
 
 
 def _response_schema(parameters: ServiceParameters, deployment: Deployment) -> Schema | None:

@@ -154,6 +154,45 @@ def test_the_uploads_of_a_writer_that_was_killed_are_removed_at_the_end(tmp_path
     assert json.loads(manifest)["inference-loc"] == f"{output}infer-result/a.csv_result.txt"
 
 
+OWN = (
+    "_batch/parts/0-1",
+    "infer-error-0.manifest",
+    "infer-result-0.manifest",
+    "infer-result/a.csv_result.txt",
+)
+OTHERS = (
+    "by-b/_batch/ledger/0",
+    "by-b/infer-result-0.manifest",
+    "by-b/infer-result/a.csv_result.txt",
+    "infer-result-0.manifest.bak",
+    "infer-result/b.csv_result.txt",
+    "infer-result/by-b/infer-result/a.csv_result.txt",
+    "notes.txt",
+)
+
+
+@pytest.mark.parametrize("then", ["publish", "ingest", "overwrite", "delete"])
+def test_the_unfinished_uploads_of_others_in_the_folder_are_left_to_them(tmp_path, rgw_bucket, then):
+    """As those of a node of another service, whose folder is in this one."""
+    place = Place.at(tmp_path)
+    place.put("a.csv")
+    parameters, shards = planned(place, output_path=f"s3://{rgw_bucket}/out/")
+    storage, here = place.deployment.storage, Location(rgw_bucket, "out/")
+    for key in (*OWN, *OTHERS):
+        storage.connection.client.create_multipart_upload(Bucket=rgw_bucket, Key=f"out/{key}")
+    if then == "publish":
+        for shard in shards:
+            service.infer(shard, place.deployment, OWNER)
+        service.publish(parameters, place.deployment, OWNER)
+    elif then == "delete":
+        service.release(here, place.deployment, OWNER.run_id)
+        assert service.delete_results(here, "flowers", place.deployment) > 0
+    else:
+        changes = {"join_input": True, "if_changed": "overwrite"} if then == "overwrite" else {}
+        service.ingest(place.parameters(output_path=here.uri, **changes), place.deployment, OWNER)
+    assert sorted(outputs.left_over(storage, here)) == [f"out/{key}" for key in OTHERS]
+
+
 def recorded_in(place: Place) -> list[Path]:
     return sorted((place.output / "_batch/ledger").iterdir())
 

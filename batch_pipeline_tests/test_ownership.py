@@ -20,7 +20,7 @@ from batch_pipeline.errors import BatchPipelineError, OutputRefused, OwnershipLo
 from batch_pipeline.layout import OutputLayout
 from batch_pipeline.locations import Location
 from batch_pipeline.node import run
-from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim, release
+from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, check_free, claim, release
 from batch_pipeline.parameters import parse_parameters
 from batch_pipeline.settings import Settings
 from batch_pipeline.shard import Shard
@@ -104,6 +104,46 @@ def test_a_run_that_has_ended_keeps_the_folder_while_a_process_of_it_is_at_work(
     claim(storage, layout, second, lock_seconds=SECONDS, is_gone=lambda _: True)
 
 
+def test_another_services_lock_is_taken_over_once_it_has_been_silent_for_long(storage, layout):
+    """As of a machine that went down in the midst of a service that was deleted since: nobody else removes it."""
+    claim(storage, layout, elsewhere("first"), lock_seconds=SECONDS)
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        claim(storage, layout, elsewhere("second", "trees"), lock_seconds=SECONDS)
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        check_free(storage, layout, "trees", lock_seconds=SECONDS)
+    time.sleep(SECONDS)
+    check_free(storage, layout, "trees", lock_seconds=SECONDS)
+    claim(storage, layout, elsewhere("second", "trees"), lock_seconds=SECONDS)
+    with pytest.raises(OutputRefused, match="in use by the service trees"):
+        check_free(storage, layout, SERVICE, lock_seconds=SECONDS)
+
+
+def test_another_services_lock_that_only_looks_old_is_left_to_it(storage, layout):
+    """By the clock of this machine, that is."""
+    holder = elsewhere("first")
+    claim(storage, layout, holder, lock_seconds=SECONDS)
+    time.sleep(SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(claimed, storage, layout, elsewhere("second", "trees"))
+        time.sleep(SECONDS / 2)
+        heartbeat = Heartbeat(storage, layout, holder, lock_seconds=SECONDS)
+        heartbeat.beat()
+        error = refused.result()
+    assert isinstance(error, OutputRefused)
+    assert "in use by the service flowers, which is at work there; choose another folder" in error.message
+    heartbeat.check()
+
+
+def test_another_services_lock_is_left_to_it_where_its_process_lives(storage, layout):
+    claim(storage, layout, Owner("first", SERVICE, ProcessIdentity.current()), lock_seconds=SECONDS)
+    time.sleep(SECONDS)
+    for _ in range(2):
+        with pytest.raises(OutputRefused, match="in use by the service flowers"):
+            claim(storage, layout, elsewhere("second", "trees"), lock_seconds=SECONDS)
+        with pytest.raises(OutputRefused, match="in use by the service flowers"):
+            check_free(storage, layout, "trees", lock_seconds=SECONDS)
+
+
 # --- who comes back too late -------------------------------------------------------------------------------------
 
 
@@ -119,6 +159,26 @@ def test_a_holder_that_was_silent_asks_before_it_goes_on(storage, layout):
         heartbeat.check()
     second = claimed(storage, layout, Owner("third", "trees", ProcessIdentity.current()))
     assert isinstance(second, OutputRefused), "the first gave back what was the second's"
+
+
+def test_who_was_stopped_while_it_gave_the_folder_back_leaves_it_to_its_successor(storage, layout):
+    class Stopped(Storage):
+        """Which learns whose the lock is, and comes back when it is another's."""
+
+        def open(self, *args: Any, **options: Any) -> Any:
+            found = super().open(*args, **options)
+            if not successors:
+                successors.append(elsewhere("second"))
+                claim(storage, layout, successors[0], lock_seconds=SECONDS)
+            return found
+
+    successors: list[Owner] = []
+    claim(storage, layout, elsewhere("first"), lock_seconds=SECONDS)
+    release(Stopped(allow_local=True), layout, "first", lock_seconds=SECONDS)
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        check_free(storage, layout, "trees", lock_seconds=SECONDS)
+    release(storage, layout, "second", lock_seconds=SECONDS)
+    check_free(storage, layout, "trees", lock_seconds=SECONDS)
 
 
 def test_a_holder_that_was_silent_does_not_go_on_where_nobody_can_say_whose_the_folder_is(storage, layout):

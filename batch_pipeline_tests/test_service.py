@@ -627,6 +627,60 @@ def test_deleting_results_leaves_what_is_not_the_services(place):
     shutil.rmtree(place.output)
 
 
+def elsewhere(name: str = "flowers") -> Owner:
+    """A run of another machine: nobody here can say whether it lives."""
+    return Owner("elsewhere", name, ProcessIdentity("elsewhere", "boot", 1, "1"))
+
+
+def test_results_are_not_deleted_under_a_run_of_another_machine(tmp_path):
+    place = Place.at(tmp_path, BATCH_PIPELINE_LOCK_SECONDS="1")
+    place.put("a.csv")
+    parameters, owner = place.parameters(), elsewhere()
+    service.ingest(parameters, place.deployment, owner)
+    with service.owned(parameters.output, place.deployment, owner):
+        for shard in service.plan(parameters, place.deployment, owner):
+            service.infer(shard, place.deployment, owner)
+        with pytest.raises(ServiceLocked, match="run elsewhere of the service flowers is at work on it"):
+            service.delete_results(parameters.output, "flowers", place.deployment)
+        with pytest.raises(ServiceLocked, match="has ended, but a process of it is still at work"):
+            service.delete_results(parameters.output, "flowers", place.deployment, is_gone=lambda _: True)
+    assert service.publish(parameters, place.deployment, owner).state == "finished"
+
+
+def test_deleting_results_leaves_no_lock_of_a_dead_run_behind(tmp_path):
+    place = Place.at(tmp_path, BATCH_PIPELINE_LOCK_SECONDS="1")
+    place.put("a.csv")
+    service.ingest(place.parameters(), place.deployment, elsewhere())
+    assert service.delete_results(place.parameters().output, "flowers", place.deployment) > 0
+    assert not [path for path in place.output.rglob("*") if path.is_file()]
+    assert place.run(name="trees").state == "finished"
+
+
+@pytest.mark.parametrize("name", ["trees", None])
+def test_where_a_service_has_no_results_nothing_is_deleted_and_no_lock_taken(place, name):
+    place.put("a.csv")
+    if name:
+        place.run(name=name)
+    layout = OutputLayout(place.parameters().output)
+    claim(place.deployment.storage, layout, elsewhere("trees"))
+    before = {path: path.stat().st_mtime_ns for path in place.output.rglob("*")}
+    assert service.delete_results(layout.output, "flowers", place.deployment) == 0
+    assert {path: path.stat().st_mtime_ns for path in place.output.rglob("*")} == before
+
+
+def test_the_lock_of_a_service_that_is_no_more_does_not_keep_others_out(tmp_path):
+    """Its machine went down before it had written anything else, or somebody has removed the rest."""
+    place = Place.at(tmp_path, BATCH_PIPELINE_LOCK_SECONDS="1")
+    place.put("a.csv")
+    lock = place.output / "_batch/lock.json"
+    claim(place.deployment.storage, OutputLayout(place.parameters().output), elsewhere())
+    with pytest.raises(OutputRefused, match="in use by the service flowers"):
+        place.run(name="trees")
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "beat": time.time() - 60}))
+    assert place.run(name="trees").state == "finished"
+    assert not lock.exists()
+
+
 def test_environment_reaches_the_node_and_does_not_leak(place, monkeypatch):
     place.put("a.csv")
     monkeypatch.setenv("SECRET_OF_DEPLOYMENT", "s3cret")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from batch_pipeline.locations import parse_folder
 from batch_pipeline.orchestration.admission import refuse_if_busy
 from batch_pipeline.orchestration.config import named_parameters
 from batch_pipeline.orchestration.failures import RunError, run_error
-from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of
+from batch_pipeline.orchestration.holders import end_dead_runs, free_slots, holder_of, is_ended
 from batch_pipeline.orchestration.identity import ServiceId, find_service, listed_services
 from batch_pipeline.orchestration.launching import Launched, launch, relaunch
 from batch_pipeline.orchestration.names import SERVICE, TAG_DESCRIPTION, TAG_EDITED
@@ -131,7 +132,8 @@ def describe_service(instance: dg.DagsterInstance, name: str, description: str) 
 def delete_service(instance: dg.DagsterInstance, name: str, *, results: bool = False) -> int:
     """Delete its runs and its partition; with `results` its own objects first. Returns how many objects there were.
 
-    Raises `ServiceBusy`, and `ServiceLocked` where a process elsewhere works on the results.
+    Raises `ServiceBusy`, and with `results`, before anything is deleted, `ServiceLocked` and `OutputRefused` where a
+    process elsewhere works on them. One that is only not known to be gone is waited for.
     """
     end_dead_runs(instance)
     found, record = _found(instance, name)
@@ -155,7 +157,7 @@ def _delete_results(instance: dg.DagsterInstance, found: ServiceId, run: Dagster
         # It was refused before it had parameters.
         return 0
     output = parse_folder(path, allow_local=deployment.settings.allow_local_files)
-    return service.delete_results(output, found.name, deployment)
+    return service.delete_results(output, found.name, deployment, is_gone=partial(is_ended, instance))
 
 
 def _found(instance: dg.DagsterInstance, name: str) -> tuple[ServiceId, RunRecord | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -90,33 +90,42 @@ class Buckets:
 
         return compose(self, target, parts)
 
-    def drop_unfinished(self, folder: Location) -> int:
+    def drop_unfinished(self, folder: Location, is_own: Callable[[Location], bool]) -> int:
         dropped = 0
         try:
             with boto_errors(folder, bucket=folder.bucket):
-                # From the beginning again: where the next page begins some stores say encoded, and some do not.
-                while gone := sum(self._abort(folder.bucket, *upload) for upload in self._unfinished(folder)):
-                    dropped += gone
+                for key, upload in self._unfinished(folder):
+                    dropped += self._abort(folder.bucket, key, upload, is_own)
         except StorageFailed as error:
             _log.warning("Unfinished uploads may be left in %s: %s", folder, error.message)
         return dropped
 
-    def _unfinished(self, folder: Location) -> Sequence[tuple[str, str]]:
-        """Keys, encoded if the store does so, and ids of up to 1000 uploads."""
-        found = self._connection.client.list_multipart_uploads(
-            Bucket=folder.bucket,
-            Prefix=folder.key,
-            EncodingType="url",  # XML has no room for every character of a key
-        )
-        return [(one["Key"], one["UploadId"]) for one in found.get("Uploads", ())]
+    def _unfinished(self, folder: Location) -> Iterator[tuple[str, str]]:
+        """Keys, encoded if the store does so, and ids of uploads, page by page."""
+        after: Any = {}
+        asked: list[Any] = []
+        while after not in asked:  # as it is where a store does not know the markers
+            asked.append(after)
+            page = self._connection.client.list_multipart_uploads(
+                Bucket=folder.bucket,
+                Prefix=folder.key,
+                EncodingType="url",  # XML has no room for every character of a key
+                **after,
+            )
+            found = [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+            yield from found
+            if not found or not page.get("IsTruncated"):
+                return
+            after = {"KeyMarker": unquote(found[-1][0]), "UploadIdMarker": found[-1][1]}
 
-    def _abort(self, bucket: str, key: str, upload: str) -> bool:
-        """Whether it was there."""
+    def _abort(self, bucket: str, key: str, upload: str, is_own: Callable[[Location], bool]) -> bool:
+        """Whether it was there, and is to be dropped."""
         client = self._connection.client
         for spelling in dict.fromkeys((unquote(key), key)):
-            with suppress(client.exceptions.NoSuchUpload):
-                client.abort_multipart_upload(Bucket=bucket, Key=spelling, UploadId=upload)
-                return True
+            if is_own(Location(bucket, spelling)):
+                with suppress(client.exceptions.NoSuchUpload):
+                    client.abort_multipart_upload(Bucket=bucket, Key=spelling, UploadId=upload)
+                    return True
         return False
 
     def start_upload(self, location: Location) -> Upload:

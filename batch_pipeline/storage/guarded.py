@@ -72,9 +72,9 @@ class _Guarded:
         with _asking(self._check):
             return self._inner.compose(target, parts)
 
-    def drop_unfinished(self, folder: Location) -> int:
+    def drop_unfinished(self, folder: Location, is_own: Callable[[Location], bool]) -> int:
         with _asking(self._check):
-            return self._inner.drop_unfinished(folder)
+            return self._inner.drop_unfinished(folder, is_own)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +27,7 @@ class Backend(Protocol):
     def open_writer(self, location: Location) -> Writer: ...
     def delete(self, locations: Iterable[Location]) -> int: ...
     def compose(self, target: Location, parts: Sequence[ObjectInfo]) -> ObjectInfo: ...
-    def drop_unfinished(self, folder: Location) -> int: ...
+    def drop_unfinished(self, folder: Location, is_own: Callable[[Location], bool]) -> int: ...
 
 
 class Storage:
@@ -121,13 +121,14 @@ class Storage:
             raise StorageFailed(f"{target} can't be composed of objects of another store")
         return self._backend(target).compose(target, infos)
 
-    def drop_unfinished(self, folder: Location) -> int:
-        """Drop what writers that were killed left below a folder, invisible; return how many. In a bucket none may be
-        at work, which on the local disk keep what is theirs.
+    def drop_unfinished(self, folder: Location, is_own: Callable[[Location], bool]) -> int:
+        """Drop what writers that were killed left below a folder, invisible; return how many.
 
-        A store that does not let it be done keeps it, for its lifecycle rule.
+        In a bucket, what was to become an object that `is_own`, at which no writer may be at work: `is_own` is asked of
+        each upload that is found. On the local disk, where it does not show what was to become of it, all that has no
+        living writer. A store that does not let it be done keeps it, for its lifecycle rule.
         """
-        return self._backend(folder).drop_unfinished(folder)
+        return self._backend(folder).drop_unfinished(folder, is_own)
 
     def _backend(self, location: Location) -> Backend:
         if location.scheme == "s3":

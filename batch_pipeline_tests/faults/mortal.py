@@ -143,8 +143,8 @@ class _Mortal:
             lambda: self._inner.open_writer(target).write(b"half of what was to be put together"),
         )
 
-    def drop_unfinished(self, folder: Location) -> int:
-        return self._storage.do(folder, lambda: self._inner.drop_unfinished(folder))
+    def drop_unfinished(self, folder: Location, is_own: Callable[[Location], bool]) -> int:
+        return self._storage.do(folder, lambda: self._inner.drop_unfinished(folder, is_own))
 
 
 class _MortalWriter(Writer):

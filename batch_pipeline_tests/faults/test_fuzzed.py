@@ -540,4 +540,4 @@ def test_records_in_an_output_folder(tmp_path_factory: pytest.TempPathFactory, l
             found = load_record(storage, layout)
             assert found is None or (found.fingerprint and found.made_from["node_count"] > 0)
             # Whoever may not delete it as a service's own may still be asked to.
-            delete_results(layout.output, "flowers", Deployment(Settings(allow_local_files=True)))
+            delete_results(layout.output, "flowers", Deployment(Settings(allow_local_files=True, lock_seconds=0.01)))

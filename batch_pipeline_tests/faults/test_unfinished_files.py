@@ -57,10 +57,10 @@ def test_a_dead_writers_file_is_dropped_and_a_living_ones_is_finished(tmp_path: 
     living, dead = begin(tmp_path / "out/a/living"), begin(tmp_path / "out/a/dead")
     (kept,) = {*unfinished(tmp_path)} - {*unfinished_of(dead)}
     folder, storage = parse_folder(f"file://{tmp_path}/out", allow_local=True), Storage(allow_local=True)
-    assert storage.drop_unfinished(folder) == 0
+    assert storage.drop_unfinished(folder, lambda _: True) == 0
     dead.kill()
     dead.wait()
-    assert storage.drop_unfinished(folder) == 1
+    assert storage.drop_unfinished(folder, lambda _: True) == 1
     assert unfinished(tmp_path) == [kept]
     living.communicate("")
     assert living.returncode == 0
@@ -96,5 +96,5 @@ def test_a_link_by_such_a_name_is_nobodys(tmp_path: Path) -> None:
     link.parent.mkdir()
     link.symlink_to(tmp_path / "outside")
     folder = parse_folder(f"file://{tmp_path}/out", allow_local=True)
-    assert Storage(allow_local=True).drop_unfinished(folder) == 0
+    assert Storage(allow_local=True).drop_unfinished(folder, lambda _: True) == 0
     assert (tmp_path / "outside").read_text() == "x"

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG
 
+from batch_pipeline import service
 from batch_pipeline.cli import run
 from batch_pipeline.definitions import defs
 from batch_pipeline.errors import (
@@ -26,11 +27,11 @@ from batch_pipeline.orchestration.admission import may_start_over
 from batch_pipeline.orchestration.code_location import JobOrigin, create_run
 from batch_pipeline.orchestration.config import to_run_config
 from batch_pipeline.orchestration.failures import run_error
-from batch_pipeline.orchestration.holders import end_dead_runs, holder_tag
+from batch_pipeline.orchestration.holders import end_dead_runs, holder_of, holder_tag
 from batch_pipeline.orchestration.job import run_config_of_service
 from batch_pipeline.orchestration.launching import launch
 from batch_pipeline.orchestration.names import ASSETS, SERVICE, TAG_OVERWRITE
-from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim
+from batch_pipeline.ownership import Heartbeat, Owner, ProcessIdentity, claim, release
 
 
 def gone() -> ProcessIdentity:
@@ -140,6 +141,34 @@ def test_deleting_keeps_the_results_unless_asked(instance, place):
     for path in foreign:
         path.unlink()
     assert launch(place.parameters(), wait=True, instance=instance).state == "finished"
+
+
+def test_a_service_that_is_at_work_elsewhere_is_not_deleted(instance, place, capsys, monkeypatch):
+    """Its run is not one of this instance, or has ended there and left a process at work."""
+    monkeypatch.setenv("BATCH_PIPELINE_LOCK_SECONDS", "1")
+    launched = launch(place.parameters(), wait=True, instance=instance)
+    before, storage, layout = place.files(), place.deployment.storage, OutputLayout(place.parameters().output)
+    for run_id, said in (("elsewhere", "is at work on it"), (launched.run_id, "is still at work on it")):
+        holder = Owner(run_id, "flowers", ProcessIdentity("elsewhere", "boot", 1, "1"))
+        claim(storage, layout, holder)
+        with Heartbeat(storage, layout, holder, lock_seconds=1).running():
+            assert run(["services", "delete", "flowers", "--results"]) == 2
+        release(storage, layout, run_id)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert f"run {run_id} of the service flowers" in line
+        assert said in line
+    assert place.files() == before
+    assert services.show_service(instance, "flowers").state == "finished"
+
+
+def test_a_service_whose_process_was_killed_is_deleted(instance, place):
+    run = started(instance, place.parameters(), gone())
+    owner = Owner(run.run_id, "flowers", holder_of(instance.get_run_by_id(run.run_id)))
+    service.ingest(place.parameters(), place.deployment, owner)
+    assert services.delete_service(instance, "flowers", results=True) > 0
+    assert not [path for path in place.output.rglob("*") if path.is_file()]
+    assert services.list_services(instance) == []
 
 
 def test_a_run_whose_process_is_gone_has_failed_and_gives_its_pool_slot_back(instance, place):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,32 @@ def test_odd_keys_of_large_objects(storage: Storage, s3: S3Server, bucket: str, 
     assert (writer.etag, writer.size) == (storage.head(place).etag, 9 * MIB)
     for _ in range(2):
         client.create_multipart_upload(Bucket=bucket, Key=place.key)
-    client.create_multipart_upload(Bucket=bucket, Key="elsewhere")
-    assert storage.drop_unfinished(Location(bucket, "out/")) == 2
-    (left,) = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
-    assert left["Key"] == "elsewhere"
+    for other in ("elsewhere", "out/others"):
+        client.create_multipart_upload(Bucket=bucket, Key=other)
+    assert storage.drop_unfinished(Location(bucket, "out/"), lambda found: found == place) == 2
+    left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert sorted(one["Key"] for one in left) == ["elsewhere", "out/others"]
+
+
+@pytest.mark.parametrize(("own", "others"), [("a%20b", "a b"), ("a b", "a%20b")])
+def test_the_unfinished_upload_of_another_spelling_is_anothers(
+    storage: Storage, rgw_bucket: str, own: str, others: str
+) -> None:
+    client = storage.connection.client
+    for key in (own, others):
+        client.create_multipart_upload(Bucket=rgw_bucket, Key=f"out/{key}")
+    assert storage.drop_unfinished(Location(rgw_bucket, "out/"), lambda found: found.key == f"out/{own}") == 1
+    (left,) = client.list_multipart_uploads(Bucket=rgw_bucket)["Uploads"]
+    assert left["Key"] == f"out/{others}"
+
+
+def test_unfinished_uploads_are_found_behind_a_thousand_of_others(storage: Storage, rgw_bucket: str) -> None:
+    client, own = storage.connection.client, [Location(rgw_bucket, f"out/{key}") for key in ("a own", "x own")]
+    with ThreadPoolExecutor(8) as pool:
+        keys = [f"out/b {number:04}" for number in range(1001)] + [location.key for location in own]
+        list(pool.map(lambda key: client.create_multipart_upload(Bucket=rgw_bucket, Key=key), keys))
+    assert storage.drop_unfinished(Location(rgw_bucket, "out/"), lambda found: found in own) == 2
+    assert storage.drop_unfinished(Location(rgw_bucket, "out/"), lambda _: True) == 1001
 
 
 def test_composing(storage: Storage, s3: S3Server, bucket: str) -> None:
