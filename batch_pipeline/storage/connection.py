@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
+from batch_pipeline.storage.credentials import usable_credentials
 from batch_pipeline.storage.failures import boto_errors
 from batch_pipeline.storage.retries import check_permission
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
@@ -71,6 +72,8 @@ class Connection:
         client = self._make_client("path")
         if _takes_bucket_in_host(client.meta.endpoint_url):
             client = self._make_client("virtual")
+        # Each time: credentials that refresh themselves are other ones later.
+        client.meta.events.register("before-sign.s3", self._check_credentials)
         client.meta.events.register("before-send.s3", _check_permission)
         client.meta.events.register("needs-retry.s3", self._note)
         for operation in _REPEATED_KEYS:
@@ -131,6 +134,8 @@ class Connection:
     def _make_store(self, bucket: str) -> S3Store:
         from obstore.store import S3Store
 
+        # What it raises within obstore comes back as text, and late.
+        self._credentials()
         parts = urlsplit(self.endpoint)
         in_host = _takes_bucket_in_host(self.endpoint) and "." not in bucket
         region = self._bucket_region(bucket)
@@ -161,13 +166,15 @@ class Connection:
         with boto_errors(f"bucket {bucket}", bucket=bucket):
             return self.client.head_bucket(Bucket=bucket).get("BucketRegion") or self.region
 
+    def _check_credentials(self, **_: Any) -> None:
+        usable_credentials(self.session)
+
     def _credentials(self) -> S3Credential:
         """What obstore signs with: boto3's own credentials, which refresh themselves. Asked again every few minutes."""
         with boto_errors("the object store"):
-            credentials = self.session.get_credentials()
-            if credentials is None:
+            frozen = usable_credentials(self.session)
+            if frozen is None:
                 raise CredentialsRefused(_NO_CREDENTIALS)
-            frozen = credentials.get_frozen_credentials()
         return {
             "access_key_id": frozen.access_key or "",
             "secret_access_key": frozen.secret_key or "",

@@ -162,6 +162,29 @@ def test_credentials_that_are_missing(rgw_bucket: str, monkeypatch: pytest.Monke
         assert "nobody" in message
 
 
+@pytest.mark.parametrize("value", ["hunter2\n", " hunter2", "hunter2\r\nx: y", "hünter2", "hunter2\x7f"])
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+def test_credentials_that_no_header_can_hold_are_named_and_not_repeated(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for message in denied(Location(rgw_bucket, "x")):
+        assert name in message
+        assert "nter2" not in message
+    assert caplog.text == ""
+
+
+def test_a_value_that_no_header_can_hold_is_an_error_that_does_not_repeat_it(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Storage(timeouts=Timeouts(read_seconds=1, attempts=1))
+    for place in (Location(rgw_bucket, "x"), Location(rgw_bucket, "odd//x")):
+        with pytest.raises(StorageFailed) as error:
+            storage.read(place, if_match="hunter2\n")
+        assert "hunter2" not in str(error.value)
+    assert "hunter2" not in caplog.text
+
+
 def test_credentials_and_endpoint_from_a_profile(
     rgw_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
