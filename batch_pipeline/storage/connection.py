@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
 from batch_pipeline.storage.credentials import usable_credentials
 from batch_pipeline.storage.failures import boto_errors
-from batch_pipeline.storage.retries import check_permission
+from batch_pipeline.storage.retries import check_permission, pause
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
 
 _CONNECT_SECONDS = 2
-_REQUEST_SECONDS = 60
+_REQUEST_SECONDS = 3600
+"""For one request as a whole, so that a trickle ends too. Short of that a slow line is none that is dead: that one is
+noticed by how long no byte comes."""
 _TRIED_AGAIN = (429, 500, 502, 503, 504)
+_CONFLICT = 409
+_NEVER_IN_CONFLICT = frozenset({"PutObject", "UploadPart"})
+"""Without a condition these can be in nobody's way for long: where the store says so, it means not now."""
 _BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
 _REPEATED_KEYS = {
     "CreateMultipartUpload": re.compile(rb"<Key>.*?</Key>", re.DOTALL),
@@ -75,7 +80,7 @@ class Connection:
         # Each time: credentials that refresh themselves are other ones later.
         client.meta.events.register("before-sign.s3", self._check_credentials)
         client.meta.events.register("before-send.s3", _check_permission)
-        client.meta.events.register("needs-retry.s3", self._note)
+        client.meta.events.register("needs-retry.s3", self._note)  # type: ignore[arg-type]  # a pause comes back
         for operation in _REPEATED_KEYS:
             # By this name it comes before botocore's own look at the answer, which takes what is no XML for a failure.
             client.meta.events.register_first(f"before-parse.*.{operation}", _without_key)
@@ -103,14 +108,24 @@ class Connection:
         """How often anything is asked for, at most."""
         return self._timeouts.attempts
 
-    def _note(self, attempts: int, operation: Any, response: Any, caught_exception: Any, **_: Any) -> None:
-        """Says in the log what boto3 is about to try again."""
-        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
-            response is not None and response[0].status_code in _TRIED_AGAIN
+    def _note(
+        self, attempts: int, operation: Any, response: Any, caught_exception: Any, request_dict: Any, **_: Any
+    ) -> float | None:
+        """Says in the log what boto3 is about to try again; a conflict it would not, and for that one gets a pause."""
+        status = 0 if response is None else response[0].status_code
+        conflict = (
+            status == _CONFLICT
+            and operation.name in _NEVER_IN_CONFLICT
+            and not {"If-Match", "If-None-Match"} & set(request_dict["headers"])
         )
-        if again and attempts < self.attempts:
-            what = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
-            _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
+        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
+            conflict or status in _TRIED_AGAIN
+        )
+        if not again or attempts >= self.attempts:
+            return None
+        what = f"HTTP {status}" if status else type(caught_exception).__name__
+        _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
+        return pause(attempts) if conflict else None
 
     def other_client(self, service: str, region: str | None, config: Config) -> Any:
         """boto3's client of another service, with the same credentials. Raises what boto3 raises.

@@ -63,8 +63,11 @@ def boto_errors(subject: object, *, bucket: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
-    """Raise our error for whatever obstore raises in the block."""
+def obstore_errors(subject: object, *, bucket: str, conditional: bool = True) -> Iterator[None]:
+    """Raise our error for whatever obstore raises in the block.
+
+    Where no condition was made, a conflict is not one with another version but the store's: it may pass.
+    """
     from obstore import exceptions
 
     try:
@@ -73,7 +76,10 @@ def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
         code = "NoSuchBucket" if "NoSuchBucket" in str(error) else "NoSuchKey"
         raise _answered(code, 404, subject, bucket, "") from error
     except (exceptions.PreconditionError, exceptions.AlreadyExistsError) as error:
-        raise changed(subject) from error
+        if conditional:
+            raise changed(subject) from error
+        code = _server_code(str(error)) or "a conflict"
+        raise StorageFailed(f"{subject}: the object store failed: {code}") from error
     except exceptions.BaseError as error:
         text = str(error)
         if "External AWS credential provider" in text:

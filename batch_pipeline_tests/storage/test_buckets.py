@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -235,6 +237,33 @@ def test_a_store_that_hangs_is_given_up(rgw_bucket: str, monkeypatch: pytest.Mon
         for ask in (storage.head, storage.read, lambda at: list(storage.list(Location(at.bucket, "")))):
             with pytest.raises(StorageFailed, match=rf"{rgw_bucket}.*can't be reached.*AWS_ENDPOINT_URL_S3"):
                 ask(Location(rgw_bucket, "x"))
+
+
+def test_a_store_to_which_the_line_is_slow_is_waited_for(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole takes longer than a byte of an answer is waited for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def setup(self) -> None:
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+            super().setup()
+
+        def do_PUT(self) -> None:
+            for _ in range(24):
+                time.sleep(0.1)
+                self.rfile.read(MIB)
+            self.send_response(200)
+            self.send_header("ETag", '"etag"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        storage = Storage(timeouts=Timeouts(read_seconds=1.5, attempts=1))
+        assert storage.write(Location(rgw_bucket, "x"), bytes(24 * MIB)) == "etag"
+        server.shutdown()
 
 
 def test_local_files_only_where_allowed() -> None:
