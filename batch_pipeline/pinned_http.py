@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
 from batch_pipeline.errors import InputFailed
+from batch_pipeline.locations import LONGEST_HOST
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
@@ -55,6 +56,8 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
     scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
     if not host.isascii() or not host.isprintable():
         raise ValueError("a host's name is ASCII; another is written in Punycode")
+    if len(host) > LONGEST_HOST:
+        raise ValueError("a host's name is not as long")
     if "%" in host:
         raise ValueError("what follows an address after a % is no part of a name that a pattern could allow")
     return scheme, host, parts.port or (443 if scheme == "https" else 80)

@@ -288,6 +288,12 @@ def test_redirects_that_lead_nowhere(site: Site, location: str) -> None:
     }  # fmt: skip
 
 
+def test_a_redirect_to_a_host_without_end_is_not_repeated(site: Site) -> None:
+    site.answers = {"/x": answer(302, Location=f"https://{'h' * 60_000}/k")}
+    error = failure(ShareLinkReader((), site.url), link(f"{site.url}/x"))
+    assert (error.code, len(error.message) < 100) == ("host_refused", True)
+
+
 @given(st.text(max_size=40), st.text(max_size=20))
 @settings(max_examples=300)
 def test_whatever_a_redirect_says(host: str, path: str) -> None:
