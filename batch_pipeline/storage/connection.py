@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
+from batch_pipeline.errors import BatchPipelineError, CredentialsRefused, StorageRefused
 from batch_pipeline.storage.credentials import usable_credentials
 from batch_pipeline.storage.failures import boto_errors
 from batch_pipeline.storage.retries import check_permission, pause
@@ -40,6 +40,7 @@ _REPEATED_KEYS = {
 }
 """What nobody reads of the answers: XML, as these stores write it, has no room for every character of a key."""
 _CREDENTIALS_LIVE = timedelta(minutes=5)
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -73,7 +74,8 @@ class Connection:
 
     @cached_property
     def client(self) -> S3Client:
-        """The boto3 client; thread-safe, as boto3's clients are."""
+        """The boto3 client; thread-safe, as boto3's clients are. Raises StorageFailed where there is none to be had."""
+        _check_endpoint()
         client = self._make_client("path")
         if _takes_bucket_in_host(client.meta.endpoint_url):
             client = self._make_client("virtual")
@@ -214,6 +216,23 @@ def _descriptions(path: str | None) -> Loader:
 
     loader: Loader = create_loader(path)
     return loader
+
+
+def _check_endpoint() -> None:
+    """Raises StorageRefused that names the variable. What is in it is not repeated: there may be a password."""
+    variable = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)), None)
+    if variable is not None and not _is_endpoint(os.environ[variable]):
+        raise StorageRefused(
+            f"{variable} is no address of an object store: write http:// or https://, its host and, if need be, "
+            "a port, as in https://obs.example.com:8443"
+        )
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        return _ENDPOINT.fullmatch(text) is not None and urlsplit(text).port != 0 and bool(urlsplit(text).hostname)
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
 
 
 def _check_permission(**_: Any) -> None:

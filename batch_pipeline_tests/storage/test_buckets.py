@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed
+from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed, StorageRefused
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.storage.composing import MIN_PART, plan
@@ -202,6 +202,25 @@ def test_credentials_and_endpoint_from_a_profile(
     storage = Storage()
     storage.write(Location(rgw_bucket, "x"), b"1")
     assert storage.read(Location(rgw_bucket, "x")) == b"1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("foo", "foo:9000", "http://", "ftp://x", "http://a b", "http://x:99999", " http://x", "http://x\n"),
+        *("http://[::1", "http://x/?y=hunter2", "http://me:hunter2@x"),
+    ],
+)
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_an_endpoint_that_is_no_address_is_named(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv(name, address)
+    for ask in (Storage().head, Storage().read):
+        with pytest.raises(StorageRefused, match=f"^{name} is no address of an object store: ") as error:
+            ask(Location(rgw_bucket, "x"))
+        assert "hunter2" not in str(error.value)
 
 
 def test_the_general_endpoint_variable(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
