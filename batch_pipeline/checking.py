@@ -48,7 +48,7 @@ def check(parameters: ServiceParameters, deployment: Deployment) -> CheckedServi
     )
     environment.resolve(parameters.environment)
     record = output_folder.inspect(storage, layout, parameters.full_name)
-    check_free(storage, layout, parameters.full_name)
+    check_free(storage, layout, parameters.full_name, lock_seconds=deployment.settings.lock_seconds)
     inputs = input_list(parameters, deployment)
     checked = CheckedService(parameters, model, binding, mapping, spec, record)
     if record is None:

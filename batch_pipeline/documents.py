@@ -25,6 +25,18 @@ LONGEST_NUMBER = 400
 """Characters. YAML has numbers to the base of 60, which take a time that grows with the square of their length."""
 
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+_NOT_OF_ITS_TYPE = "a value is not of the type that it looks like or is said to be; text stands in quotes"
+_SIGNS = "a value that begins with !, & or * means something else in YAML; text stands in quotes"
+_OF_SIGNS = (
+    "could not determine a constructor",
+    "expected alphabetic or numeric character",
+    "found duplicate anchor",
+    "found undefined alias",
+    "found undefined tag handle",
+)
+"""How PyYAML begins what it says of them, and goes on with the value, which may be a secret."""
+_OF_ANOTHER_TYPE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
+"""What PyYAML comes upon in a value that is not of the type it is written or said to be."""
 
 
 def is_too_deep(document: object) -> bool:
@@ -80,14 +92,20 @@ def parse_yaml(text: str, what: str) -> object:
 
 
 def check_yaml(text: str, what: str) -> None:
-    """For documents that another reader reads: raises Refused where they are more than is read here, and YAMLError."""
-    try:
+    """For documents that another reader reads: raises Refused where they are more than is read here, or no YAML."""
+    with _refusals(text, what):
         loader = _loader(text, what)
-        loader.name = what
         while loader.check_node():
-            _check_repeats(loader.get_node(), what)
-    except RecursionError:
-        raise _too_deep(what) from None
+            root = loader.get_node()
+            _check_repeats(root, what)
+            _check_scalars(loader, root)
+
+
+def not_yaml(error: yaml.MarkedYAMLError, what: str) -> Refused:
+    """What PyYAML said, in one line that repeats no value."""
+    problem = error.problem or error.context or ""
+    mark = error.problem_mark or error.context_mark
+    return Refused(_placed(what, mark, _SIGNS if problem.startswith(_OF_SIGNS) else problem))
 
 
 def _loader(text: str, what: str) -> Any:
@@ -112,21 +130,47 @@ def _loader(text: str, what: str) -> Any:
 
         def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
             if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
-                raise Refused(f"{what}, line {node.start_mark.line + 1}: not YAML: a number has too many digits")
+                raise Refused(_placed(what, node.start_mark, "a number has too many digits"))
             return super().construct_scalar(node)
 
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            with _typed(what, node.start_mark, _NOT_OF_ITS_TYPE):
+                return super().construct_object(node, deep)
+
+        def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> Any:
+            with _typed(what, self.get_mark(), "there is no such character"):
+                return super().scan_flow_scalar_non_spaces(double, start_mark)
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                    raise Refused(f"{what}, line {key.start_mark.line + 1}: {key.value} stands there twice")
-                if isinstance(key.value, str):
-                    seen.add(key.value)
+            _check_keys(node, what)
             return super().construct_mapping(node, deep)
 
     # YAML 1.1, which PyYAML reads, takes 1e-3 for text.
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
     return Loader(text)
+
+
+@contextmanager
+def _typed(what: str, mark: yaml.Mark, problem: str) -> Iterator[None]:
+    try:
+        yield
+    except _OF_ANOTHER_TYPE:
+        raise Refused(_placed(what, mark, problem)) from None
+
+
+def _placed(what: str, mark: yaml.Mark | None, problem: str) -> str:
+    if mark is None:
+        return f"{what}: not YAML: {problem}"
+    return f"{what}, line {mark.line + 1}: not YAML: {problem} (column {mark.column + 1})"
+
+
+def _check_keys(node: yaml.MappingNode, what: str) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+            raise Refused(f"{what}, line {key.start_mark.line + 1}: {key.value} stands there twice")
+        if isinstance(key.value, str):
+            seen.add(key.value)
 
 
 def _check_repeats(root: yaml.Node, what: str) -> None:
@@ -148,6 +192,23 @@ def _check_repeats(root: yaml.Node, what: str) -> None:
     raise _too_deep(what)
 
 
+def _check_scalars(loader: Any, root: yaml.Node) -> None:
+    """Has the values read that are said to be, or that look like, numbers and so on, if not dates: not everybody reads
+    what looks like one as such."""
+    import yaml
+
+    seen, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.ScalarNode) and node.tag in loader.yaml_constructors:
+            looks_like = loader.resolve(yaml.ScalarNode, node.value, (True, False))
+            if node.tag != looks_like or not looks_like.endswith(":timestamp"):
+                loader.construct_object(node)
+        new = [child for child in _children(node) if child not in seen]
+        seen.update(new)
+        waiting += new
+
+
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
     """Of a mapping the keys, too."""
     for child in node.value if isinstance(node.value, list) else ():
@@ -161,17 +222,14 @@ def _refusals(text: str, what: str) -> Iterator[None]:
     try:
         yield
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise Refused(f"{what}{where}: not YAML: {error.problem or error.context}") from error
+        raise not_yaml(error, what) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Refused(f"{what}, line {line}: not YAML: {error.reason}") from error
     except RecursionError:
         raise _too_deep(what) from None
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
-        # What PyYAML comes upon in a value that is not of the type it is written or said to be.
-        raise Refused(f"{what}: not YAML: a value is not of its type ({error})") from error
+    except _OF_ANOTHER_TYPE:
+        raise Refused(f"{what}: not YAML: {_NOT_OF_ITS_TYPE}") from None
 
 
 def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LONGEST_OF_INPUT = 500
+"""Characters of the message of one input's error: what an input holds is anyone's, and there may be millions."""
+
 
 class BatchPipelineError(Exception):
     """Something went wrong that we can name. The message is one line for the user, with no traceback needed."""
@@ -136,7 +139,7 @@ class InputFailed(BatchPipelineError):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        super().__init__(message)
+        super().__init__(message if len(message) <= LONGEST_OF_INPUT else message[: LONGEST_OF_INPUT - 1] + "…")
 
 
 # --- storage -------------------------------------------------------------------------------------------------

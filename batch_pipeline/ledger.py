@@ -34,8 +34,10 @@ COMPOSED = "composed"
 READ_AT_ONCE = 32
 MOST_RECORDS = 10_000
 """In one object."""
+MOST_BYTES = 8 * 2**20
+"""Of records in one object, unless a single one has more."""
 LARGEST = 64 * 2**20
-"""Bytes of an object: several times what so many records can have."""
+"""Bytes of an object that is read: several times what is written."""
 DIGEST_BYTES = 32
 _NAME = re.compile(
     r"(?P<turn>[0-9]{4,9})-(?P<of>[0-9]{1,9}|composed)(-(?P<division>[0-9a-f]{16}))?-[0-9a-f]+-[0-9]{6,9}\.jsonl"
@@ -116,9 +118,8 @@ class LedgerWriter:
             with self._guard:
                 lines, self._pending = self._pending, []
                 progress, self._progress = self._progress, None
-            for begin in range(0, len(lines), MOST_RECORDS):
-                name = f"{self._prefix}-{self._sequence:06d}.jsonl"
-                self._storage.write(self._layout.ledger.child(name), b"".join(lines[begin : begin + MOST_RECORDS]))
+            for text in _objects_of(lines):
+                self._storage.write(self._layout.ledger.child(f"{self._prefix}-{self._sequence:06d}.jsonl"), text)
                 self._sequence += 1
             if progress is not None:
                 self._storage.write(self._layout.progress(self._node), orjson.dumps(asdict(progress)))
@@ -141,8 +142,23 @@ def append_composed(
     lines = [encode(outcome) for outcome in outcomes]
     if lines:
         turn = max(attempt, _last_turn(storage, layout, division, None))
-        name = f"{_prefix(turn, COMPOSED, division)}-000000.jsonl"
-        storage.write(layout.ledger.child(name), b"".join(lines))
+        prefix = _prefix(turn, COMPOSED, division)
+        for number, text in enumerate(_objects_of(lines)):
+            storage.write(layout.ledger.child(f"{prefix}-{number:06d}.jsonl"), text)
+
+
+def _objects_of(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """What the objects hold that so many lines become."""
+    held: list[bytes] = []
+    size = 0
+    for line in lines:
+        if held and (len(held) == MOST_RECORDS or size + len(line) > MOST_BYTES):
+            yield b"".join(held)
+            held, size = [], 0
+        held.append(line)
+        size += len(line)
+    if held:
+        yield b"".join(held)
 
 
 def recorded(storage: Storage, layout: OutputLayout, division: str, node: int | None = None) -> Iterator[pl.DataFrame]:

@@ -26,7 +26,12 @@ _SIGNED = re.compile(
 """Also where what should stand before it was lost, or where a whole link was encoded, once or more often."""
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
+LONGEST_HOST = 253
+"""Characters, as of any name in the DNS."""
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
+_MOST_SHOWN = _MAX_PATH_BYTES + 300
+"""Characters of a source: every location that there can be is shown whole."""
+_MOST_SHOWN_BAD = 200
 
 
 @dataclass(frozen=True, order=True)
@@ -174,7 +179,7 @@ def _halves(text: str) -> tuple[str, str]:
 
 def _in_bucket(text: str, bucket: str, key: str, *, what: str) -> Location:
     if not _BUCKET.fullmatch(bucket):
-        raise _invalid(text, what, f"has no valid bucket name ({bucket!r}); write s3://bucket/key")
+        raise _invalid(text, what, "has no valid bucket name; write s3://bucket/key")
     _check_key(text, key, what)
     return Location(bucket, key)
 
@@ -185,7 +190,7 @@ def _check_key(text: str, key: str, what: str) -> None:
     except UnicodeEncodeError:
         raise _invalid(text, what, "is not valid Unicode") from None
     if size > MAX_KEY_BYTES:
-        raise _invalid(text[:80], what, f"has a key of {size} bytes; {MAX_KEY_BYTES} is the most")
+        raise _invalid(text, what, f"has a key of {size} bytes; {MAX_KEY_BYTES} is the most")
 
 
 def _local(text: str, rest: str, allow_local: bool, what: str) -> Location:
@@ -207,6 +212,8 @@ def _address(text: str, what: str) -> Source:
         raise _invalid(text, what, "is no valid address") from None
     if not host or "@" in parts.netloc:
         raise _invalid(text, what, "is no valid address: it needs a host, and no user or password")
+    if len(host) > LONGEST_HOST:
+        raise _invalid(text, what, f"has a host of {len(host)} characters; {LONGEST_HOST} is the most")
     if _SIGNATURES & _parameters(text).keys():
         return ShareLink(text)
     return _unsigned(text, parts, host, what)
@@ -241,16 +248,20 @@ def _parameter_name(pair: str) -> str:
 
 
 def _invalid(text: str, what: str, why: str) -> InvalidLocation:
-    return InvalidLocation(f"{what} {shown(text)!r} {why}")
+    return InvalidLocation(f"{what} {_shortened(shown(text), _MOST_SHOWN_BAD)!r} {why}")
 
 
 def shown(text: str) -> str:
-    """What a user wrote for a location, without what may be secret in it, also where it is misspelt."""
+    """What a user wrote for a location, without what may be secret in it, also where it is misspelt; not endless."""
     own = text.lower().startswith(("s3://", "obs://", "file://", "/"))
     signed = _SIGNED.search(text)
     if own and not signed:
-        return text
+        return _shortened(text, _MOST_SHOWN)
     unsigned = text[: signed.start()] if signed else text
     scheme, separator, rest = re.split(r"[?#]", unsigned, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}"
+    return _shortened(f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}", _MOST_SHOWN)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -15,8 +15,20 @@ from batch_pipeline.locations import Location, ShareLink, Source, parse_source
 LONGEST_LINE = 4 * 2**20
 """Bytes. Where a line has more, the manifest is refused, and nothing behind that is read."""
 BOM = b"\xef\xbb\xbf"
-_DECODER = json.JSONDecoder()
 _BLANK = " \t\r\n"
+
+
+class _Number(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse)
 
 
 class LineTooLong(Exception):
@@ -40,7 +52,7 @@ class ManifestLine:
 def parse_line(line: bytes, *, allow_local: bool = False) -> ManifestLine:
     """Reads one manifest line (no line end, not blank). Never raises: a bad line carries its error."""
     try:
-        record = orjson.loads(line)
+        record = _record(line)
     except orjson.JSONDecodeError as error:
         return _bad_line(line, b"null", f'the line is not JSON ({error}); it should be {{"source": "s3://…"}}')
     # As many levels need as many brackets, which most lines have not.
@@ -54,9 +66,10 @@ def parse_line(line: bytes, *, allow_local: bool = False) -> ManifestLine:
     if key is None or record[key] is None:
         return _bad_line(line, b"null", "the line has no `source`, the location of one file")
     text = record[key]
-    token = _token(line, key, text)
-    if not isinstance(text, str):
+    if not isinstance(text, str) or isinstance(text, _Number):
+        token = b"null" if _holds_number(text) else _token(line, key, text)
         return _bad_line(line, token, f"`source` is {_kind(text)}; it should be a string that names one file")
+    token = _token(line, key, text)
     try:
         source = parse_source(text, allow_local=allow_local)
     except InvalidLocation as error:
@@ -70,7 +83,7 @@ def content_identity(line: bytes, parsed: ManifestLine) -> bytes:
     """What of a line makes the service's input list: its bytes, a share link without its signing parameters."""
     if not isinstance(parsed.source, ShareLink):
         return line
-    record = orjson.loads(line)
+    record: Any = _record(line)
     key = _source_key(record)
     return orjson.dumps({**record, key: parsed.identity.decode()}, option=orjson.OPT_SORT_KEYS)
 
@@ -90,6 +103,30 @@ def error_line(
     if failed_rows is not None:
         parts.append(b'"failed_rows": %d' % failed_rows)
     return b", ".join(parts) + b"}\n"
+
+
+def _record(line: bytes) -> object:
+    """What the line says. Raises orjson.JSONDecodeError.
+
+    JSON has numbers, of keys that nobody asks for, which orjson does not take: these come as `_Number`.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            record: object = _DECODER.decode(line.decode())
+            orjson.dumps(record)
+        except (ValueError, TypeError, RecursionError):
+            # A lone surrogate, or too many levels, where not the line itself.
+            raise error from None
+        return record
+
+
+def _holds_number(value: object) -> bool:
+    """Whether orjson would not read it back."""
+    if isinstance(value, dict | list):
+        return any(map(_holds_number, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, _Number)
 
 
 def _source_key(record: dict[str, Any]) -> str | None:
@@ -129,5 +166,13 @@ def _bad_line(line: bytes, token: bytes, message: str) -> ManifestLine:
 
 
 def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        _Number: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), "null")

@@ -6,6 +6,7 @@ import io
 import ipaddress
 import logging
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
 from batch_pipeline.errors import InputFailed
+from batch_pipeline.locations import LONGEST_HOST
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
@@ -27,6 +29,8 @@ _SPECIAL = tuple(
     map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20"))
 )
 """What is no host's own address, beside what `is_global` knows: older Pythons know less."""
+_LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.response", "urllib3.util.retry")
+_QUERY = re.compile(r"\?\S*")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
     scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
     if not host.isascii() or not host.isprintable():
         raise ValueError("a host's name is ASCII; another is written in Punycode")
+    if len(host) > LONGEST_HOST:
+        raise ValueError("a host's name is not as long")
     if "%" in host:
         raise ValueError("what follows an address after a % is no part of a name that a pattern could allow")
     return scheme, host, parts.port or (443 if scheme == "https" else 80)
@@ -98,7 +104,8 @@ def make_pool(target: Target, answer_seconds: float) -> HTTPConnectionPool:
             super().connect()
             self.sock: Any = _Watched(self.sock, answer_seconds)
 
-    logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_without_queries)
     _, host, port = origin(target.parts)
     timeout = Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
     if target.parts.scheme == "http":
@@ -158,7 +165,14 @@ def _last_four_bytes(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
 
 
 def _without_queries(record: logging.LogRecord) -> bool:
-    """urllib3 logs whole paths, in which a signature stands."""
+    """urllib3 logs whole addresses, in which a signature stands, and with its exceptions what a host answered."""
     if isinstance(record.args, tuple):
-        record.args = tuple(one.partition("?")[0] if isinstance(one, str) else one for one in record.args)
+        record.args = tuple(_without_query(one) for one in record.args)
+    record.exc_info = None
     return True
+
+
+def _without_query(one: object) -> object:
+    if isinstance(one, BaseException):
+        return type(one).__name__
+    return _QUERY.sub("", one) if isinstance(one, str) else one

@@ -47,14 +47,28 @@ def load_results(
 
     from batch_pipeline.answers_table import conform, tables, unified
 
-    found = list(tables(_head(output, storage, node_count, head)))
+    whole_numbers: dict[str, bool] = {}
+    found = list(tables(_noted(_head(output, storage, node_count, head), whole_numbers)))
     if not found:
         return pd.DataFrame({"source": [], "row": [], "error": []})
     schema = unified([table.schema for table in found])
     whole = pa.concat_tables([conform(table, schema) for table in found])
     # A missing answer must not turn the integers of a whole column into floats.
     frame: pd.DataFrame = whole.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    for name in (name for name, so in whole_numbers.items() if so and pa.types.is_string(schema.field(name).type)):
+        # Some are too large for a column of theirs, not for Python.
+        numbers = [None if text is None else int(text) for text in whole.column(name).to_pylist()]
+        frame[name] = pd.Series(numbers, dtype=object)
     return frame
+
+
+def _noted(rows: Iterable[dict[str, object]], whole_numbers: dict[str, bool]) -> Iterator[dict[str, object]]:
+    """The rows; of each column is noted whether it has whole numbers alone."""
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                whole_numbers[name] = whole_numbers.get(name, True) and type(value) is int
+        yield row
 
 
 def export_results(

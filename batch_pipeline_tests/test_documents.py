@@ -114,11 +114,42 @@ def test_the_deepest_document(levels: int) -> None:
         *("!!int ''", "!!float ''", "!!bool x", "!!timestamp x", "!!set [x]", "!!map [x]", "2024-13-45", "1" * 5000),
         *("1" + ":1" * 1_000_000, "0x" + "f" * 5000, "!!int 1" + ":1" * 1_000_000),
         *("!!binary x", "!!python/object/apply:os.system [x]", "*x", "!!omap x"),
+        *("1" + ":1" * 185 + ".5", r'"\UFFFFFFFF"', r'"\U00110000"'),
     ],
 )
 def test_a_value_that_is_not_of_its_type_is_no_yaml(text: str) -> None:
     with pytest.raises(Refused, match=r"^x(, line 1)?: not YAML: "):
         parse_yaml(f"a: {text}", "x")
+
+
+SECRET = "hunter2"
+BROKEN = [
+    *("!%s", "*%s", "!x!%s", "*%s+", "&%s 1\n  C: &%s 2", "!!int %s", "!!float %s", "!!bool %s", "!!timestamp %s"),
+    *("!!binary %s", "[%s", "'%s", "@%s", "%s: x: y", '"\\UFFFFFFFF%s"', "!!set %s", "!!omap [%s]", "!!int 1:%s"),
+]
+
+
+@pytest.mark.parametrize("value", BROKEN)
+@pytest.mark.parametrize("reader", ["parameters", "setting", "declared"])
+def test_what_may_be_secret_is_not_repeated(tmp_path: Path, value: str, reader: str) -> None:
+    written = value.replace("%s", SECRET)
+    file = tmp_path / "services" / "x" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        f"type: batch_pipeline.BatchService\nattributes:\n  environment:\n   B: x\n   PASSWORD: {written}\n"
+    )
+    readers: dict[str, Callable[[], object]] = {
+        "parameters": lambda: read_mapping(str(file)),
+        "setting": lambda: read_body(str(tmp_path / "x.yaml"), [f"environment={{PASSWORD: {written}}}"]),
+        "declared": lambda: load_folder(tmp_path / "services"),
+    }
+    (tmp_path / "x.yaml").write_text("model: iris")
+    with pytest.raises(
+        Refused, match=r"(, line \d: not YAML: .*\(column \d+\)|: not YAML: a value is not of .*)$"
+    ) as refused:
+        readers[reader]()
+    assert SECRET not in refused.value.message
+    assert not isinstance(refused.value.__cause__, yaml.YAMLError | ValueError)
 
 
 def test_a_number_of_thousands_of_digits_is_refused() -> None:
@@ -133,8 +164,8 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
 
 
 def test_documents_for_another_reader_are_only_measured() -> None:
-    check_yaml("a: !anything {{ x }}\n---\nb: 1\nb: 2\n", "x")
-    with pytest.raises(yaml.YAMLError, match=r'in "x", line 2'):
+    check_yaml("a: !anything {{ x }}\n---\nb: 1\nb: 2\nc: 2024-13-45\nd: &d {e: 1}\nf: {<<: *d}\n", "x")
+    with pytest.raises(Refused, match=r"^x, line 2: not YAML: "):
         check_yaml("a: 1\nb: [", "x")
     with pytest.raises(Refused, match=r"^x holds more than"):
         check_yaml("a: 1\n---\n" + laughs(9), "x")

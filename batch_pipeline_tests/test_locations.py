@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import InvalidLocation
-from batch_pipeline.locations import Location, ShareLink, parse_folder, parse_location, parse_source, source_name
+from batch_pipeline.locations import Location, ShareLink, parse_folder, parse_location, parse_source, shown, source_name
 
 SIGNED = "https://other.obs.cn-north-4.myhuaweicloud.com/a%20b/%E7%8C%AB.jpg?AccessKeyId=AK&Expires=1700000000&Signature=S%2Bx"
 PRESIGNED = (
@@ -137,6 +137,23 @@ def test_a_source_names_one_file() -> None:
     for text in ("s3://bucket/dir/", "s3://bucket", "/bucket/"):
         with pytest.raises(InvalidLocation, match="folder"):
             parse_source(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://b?d/{}", "s3://{}/k", "/{}/k", "https://{}.obs.x.myhuaweicloud.com/k", "https://h/{}", "{}"]
+)
+def test_a_message_repeats_no_more_than_shows_what_is_meant(text: str) -> None:
+    for filling in ("x" * 1_000_000, "x" * 1_000_000 + "?Signature=SECRET", "x?Signature=SECRET" + "x" * 1_000_000):
+        with pytest.raises(InvalidLocation) as error:
+            parse_location(text.format(filling))
+        assert len(str(error.value)) < 400
+        assert "SECRET" not in str(error.value)
+        assert len(shown(text.format(filling))) < 5000
+
+
+def test_a_location_is_shown_whole() -> None:
+    for text in ("s3://bucket/" + "x" * 1024, "file:///" + "/".join(["x" * 254] * 16)):
+        assert shown(text) == text == parse_location(text, allow_local=True).uri
 
 
 @given(st.text())

@@ -61,3 +61,17 @@ def test_a_service_is_refused_and_has_written_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match=r"list.manifest, line 2: "):
         place.run(input_path=f"file://{tmp_path}/list.manifest")
     assert not place.files()
+
+
+def test_long_hosts_make_long_lines_and_no_long_messages(tmp_path: Path) -> None:
+    """Together they would be more than an object of the ledger may hold."""
+    place = Place.at(tmp_path)
+    hosts = [f"{number:02}" + "h" * 3_900_000 for number in range(20)]
+    links = [f"https://{host}/a.csv?Signature=SECRET" for host in hosts[:17]]
+    wrong = [f"https://{hosts[17]}/a.csv", f"{hosts[18]}/a.csv", f"s3://{hosts[19]}/a.csv"]
+    summary = place.run(input_path=place.manifest(*links, *wrong), error_threshold=1)
+    assert (summary.state, summary.failed) == ("finished", 20)
+    for error in summary.first_errors:
+        assert (error["code"], len(error["message"]) < 500) == ("bad_source", True)
+        assert "SECRET" not in error["message"]
+    assert "has a host of 3900002 characters; 253 is the most" in summary.first_errors[0]["message"]

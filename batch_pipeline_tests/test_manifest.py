@@ -69,6 +69,31 @@ def test_a_bad_line_says_why(line, code, token, says):
     assert says in parsed.error.message
 
 
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "1" * 5000, '[{"a": 1e400}]', "1e99999999999999999999"])
+@pytest.mark.parametrize("text", ["s3://bucket/k.csv", r"s3:\/\/bucket\/k.csv", "https://h/k.csv?Signature=a"])
+def test_a_number_of_any_size_is_json_where_nobody_asks_for_it(value: str, text: str) -> None:
+    line = f'{{"weight": {value}, "source": "{text}"}}'.encode()
+    parsed = parse_line(line)
+    assert parsed.error is None
+    assert parsed.token == f'"{text}"'.encode()
+    assert b"Signature" not in content_identity(line, parsed)
+    other = line.replace(value.encode(), value.encode() + b"1" if value[-1].isdigit() else b"[2e400]")
+    assert content_identity(other, parse_line(other)) != content_identity(line, parsed)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "01", "1e", r'"\ud800"', "1e400 2"])
+def test_what_only_some_take_for_json_is_not(value: str) -> None:
+    parsed = parse_line(f'{{"weight": {value}, "source": "s3://bucket/k.csv"}}'.encode())
+    assert parsed.error is not None
+    assert "not JSON" in parsed.error.message
+
+
+@pytest.mark.parametrize("value", ["1e400", '["x", 1e400]', '{"a": [1e400]}'])
+def test_a_number_for_a_source_can_be_read_back_by_everybody(value: str) -> None:
+    parsed = parse_line(f'{{"source": {value}}}'.encode())
+    assert (parsed.source, parsed.token) == (None, b"null")
+
+
 @pytest.mark.parametrize("levels", [241, 300, 1010, 1100, 100_000])
 @pytest.mark.parametrize(
     "line",

@@ -97,6 +97,19 @@ def test_parquet_holds_the_same_table(tmp_path: Path, storage: Storage, output: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.parquet"]
 
 
+def test_whole_numbers_stay_numbers_whatever_their_size(tmp_path: Path, storage: Storage) -> None:
+    folder = Location("", f"{tmp_path}/out/".removeprefix("/"), "file")
+    answers = [{"n": 1, "t": 1}, {"n": 2**63, "t": "x"}, {"m": 2**63}]
+    result = put(folder, "infer-result/1.csv_result.txt", lines(answers))
+    put(folder, "infer-result-0.manifest", lines([{"source": "s3://bbb/1.csv", "inference-loc": result}]))
+    frame = load_results(folder, storage)
+    assert [None if pd.isna(one) else one for one in frame["n"]] == [1, 2**63, None]
+    assert [None if pd.isna(one) else one for one in frame["m"]] == [None, None, 2**63]
+    assert frame["t"].tolist()[:2] == ["1", "x"]
+    assert export_results(folder, storage, tmp_path / "x.csv") == 3
+    assert f",{2**63}," in (tmp_path / "x.csv").read_text()
+
+
 def test_csv_holds_lists_as_json(tmp_path: Path, storage: Storage, output: Location) -> None:
     assert export_results(output, storage, tmp_path / "x.csv", head=2) == 2
     assert (tmp_path / "x.csv").read_text() == (

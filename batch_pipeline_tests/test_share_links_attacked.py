@@ -288,6 +288,12 @@ def test_redirects_that_lead_nowhere(site: Site, location: str) -> None:
     }  # fmt: skip
 
 
+def test_a_redirect_to_a_host_without_end_is_not_repeated(site: Site) -> None:
+    site.answers = {"/x": answer(302, Location=f"https://{'h' * 60_000}/k")}
+    error = failure(ShareLinkReader((), site.url), link(f"{site.url}/x"))
+    assert (error.code, len(error.message) < 100) == ("host_refused", True)
+
+
 @given(st.text(max_size=40), st.text(max_size=20))
 @settings(max_examples=300)
 def test_whatever_a_redirect_says(host: str, path: str) -> None:
@@ -303,8 +309,12 @@ def test_nothing_of_a_signature_is_logged(site: Site, caplog: pytest.LogCaptureF
     def hanging_up(request: BaseHTTPRequestHandler) -> None:
         request.close_connection = True
 
+    def no_header(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{request.path} without colon\r\n\r\n".encode())
+
     site.answers = {
         "/good": answer(200, DATA),
+        "/odd": no_header,
         "/away": answer(302, Location="/good?Signature=SECRET"),
         "/down": answer(503),
         "/none": answer(404),
@@ -314,9 +324,11 @@ def test_nothing_of_a_signature_is_logged(site: Site, caplog: pytest.LogCaptureF
     assert reader.open(link(f"{site.url}/away")).read() == DATA
     for path in ("/down", "/none", "/cut"):
         failure(reader, link(site.url + path))
+    assert reader.open(link(f"{site.url}/odd")).read() == b""
     logged = [record.getMessage() + repr(record.args) for record in caplog.records]
     assert any("/cut" in text or "/down" in text for text in logged)
-    assert not [text for text in logged if "SECRET" in text]
+    assert any("Failed to parse headers" in text and "/odd" in text for text in logged)
+    assert not [text for text in [*logged, caplog.text] if "SECRET" in text]
 
 
 @pytest.fixture

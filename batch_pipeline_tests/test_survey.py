@@ -40,6 +40,13 @@ SOURCES = st.one_of(
     st.builds("{}{}/{}".format, SCHEMES, BUCKETS, NAMES),
     st.builds(lambda link, number: link.format(number, number), LINKS, st.integers(1, 2)),
 )
+VALUES = st.sampled_from(
+    [
+        *("1e400", "-1e400", "[1e400]", '{"a": 1e400}', "1" * 400, "1" * 5000, "1e99999999999999999999", "NaN", "01"),
+        *('"\\ud800"', '["\\ud800", 1e400]', "[" * 300 + "1e400" + "]" * 300, "-Infinity", "1e", "1e400 2"),
+    ]
+)
+"""What readers of JSON differ in."""
 PLAIN = SOURCES.map(lambda source: json.dumps({"source": source}, ensure_ascii=False))
 LINES = st.one_of(
     PLAIN,
@@ -51,6 +58,8 @@ LINES = st.one_of(
     SOURCES.map(lambda source: '{"source": "s3://bucket/other", "source": ' + json.dumps(source) + "}"),
     SOURCES.map(lambda source: '{"source": ' + json.dumps(source).replace("/", "\\/") + "}"),
     SOURCES.map(lambda source: '{"source": "' + source + '"}'),
+    st.builds(lambda value, source: f'{{"w": {value}, "source": {json.dumps(source)}}}', VALUES, SOURCES),
+    VALUES.map(lambda value: f'{{"source": {value}}}'),
     st.sampled_from(["", " ", "\r", "nonsense", "[1]", "{}", '{"source": 5}', '{"source": null}', "{", '"', "\ufeff"]),
     st.text(max_size=6),
 ).map(lambda line: line.encode("utf-8", "surrogatepass"))

@@ -11,10 +11,10 @@ from dagster._utils.warnings import suppress_dagster_warnings
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster_shared.check import CheckError
 from dagster_shared.error import DagsterUnresolvableSymbolError
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from batch_pipeline.components.telling import told
-from batch_pipeline.documents import check_yaml, read_text
+from batch_pipeline.documents import check_yaml, not_yaml, read_text
 from batch_pipeline.errors import InvalidSettings, Refused
 
 MODULE = "batch_pipeline_services"
@@ -38,6 +38,11 @@ def load_folder(folder: Path) -> dg.Definitions:
         return ComponentTree.from_module(defs_module=module, project_root=folder).build_defs()
     except ComponentTreeException as error:
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {told(error.__cause__ or error)}") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InvalidSettings(
+            f"BATCH_PIPELINE_SERVICES: {not_yaml(error, mark.name if mark else str(folder))}"
+        ) from None
     except (YAMLError, DagsterUnresolvableSymbolError, CheckError, ValueError) as error:
         # Of what is no component file at all Dagster says so by errors of every kind.
         raise InvalidSettings(f"BATCH_PIPELINE_SERVICES: {folder}: {told(error)}") from error

@@ -251,6 +251,9 @@ class Registry:
 
     def _unknown(self, name: str, version: str | None) -> ModelVersion:
         versions = sorted((key[1] for key in self._packages(f"{name}/")), key=version_key)
+        if versions and version is None:
+            its = ", ".join(versions)
+            raise ModelRefused(f"model: {name} was listed without a version, and a moment later with {its}; try again")
         if versions:
             raise ModelRefused(f"model: {name} has no version {version}; it has {', '.join(versions)}")
         names = ", ".join(self.names()) or "no models"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LARGE = 2**20
+"""Bytes. obstore wants an answer so and so long after it began to send, whatever the line; boto3 waits for each piece
+of it."""
 _ODD = re.compile(r"[\x00-\x1f\x7f]|//|^/|/$|(?:^|/)\.{1,2}(?:/|$)")
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 
@@ -66,7 +69,7 @@ class Buckets:
             return self._replace(location, data, if_match)
         if if_absent:
             return self._put(location, data, {"IfNoneMatch": "*"})
-        if _ODD.search(location.key) or not location.key:
+        if len(data) > _LARGE or _ODD.search(location.key) or not location.key:
             return self._put(location, data, {})
         return persistent(lambda: self._put_plain(location, data), self._connection.attempts)
 
@@ -234,7 +237,7 @@ class Buckets:
     def _put_plain(self, location: Location, data: bytes) -> str:
         import obstore
 
-        with obstore_errors(location, bucket=location.bucket):
+        with obstore_errors(location, bucket=location.bucket, conditional=False):
             answer = obstore.put(self._store(location), location.key, data, use_multipart=False)
         return (answer["e_tag"] or "").strip('"')
 

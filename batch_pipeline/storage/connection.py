@@ -11,9 +11,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from batch_pipeline.errors import BatchPipelineError, CredentialsRefused
+from batch_pipeline.errors import BatchPipelineError, CredentialsRefused, StorageRefused
+from batch_pipeline.storage.credentials import usable_credentials
 from batch_pipeline.storage.failures import boto_errors
-from batch_pipeline.storage.retries import check_permission
+from batch_pipeline.storage.retries import check_permission, pause
 from batch_pipeline.storage.timeouts import USUAL, Timeouts
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
 
 _CONNECT_SECONDS = 2
-_REQUEST_SECONDS = 60
+_REQUEST_SECONDS = 3600
+"""For one request as a whole, so that a trickle ends too. Short of that a slow line is none that is dead: that one is
+noticed by how long no byte comes."""
 _TRIED_AGAIN = (429, 500, 502, 503, 504)
+_CONFLICT = 409
+_NEVER_IN_CONFLICT = frozenset({"PutObject", "UploadPart"})
+"""Without a condition these can be in nobody's way for long: where the store says so, it means not now."""
 _BUCKET_IN_HOST = (".amazonaws.com", ".amazonaws.com.cn", ".myhuaweicloud.com", ".myhwclouds.com")
 _REPEATED_KEYS = {
     "CreateMultipartUpload": re.compile(rb"<Key>.*?</Key>", re.DOTALL),
@@ -34,6 +40,7 @@ _REPEATED_KEYS = {
 }
 """What nobody reads of the answers: XML, as these stores write it, has no room for every character of a key."""
 _CREDENTIALS_LIVE = timedelta(minutes=5)
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -67,12 +74,15 @@ class Connection:
 
     @cached_property
     def client(self) -> S3Client:
-        """The boto3 client; thread-safe, as boto3's clients are."""
+        """The boto3 client; thread-safe, as boto3's clients are. Raises StorageFailed where there is none to be had."""
+        _check_endpoint()
         client = self._make_client("path")
         if _takes_bucket_in_host(client.meta.endpoint_url):
             client = self._make_client("virtual")
+        # Each time: credentials that refresh themselves are other ones later.
+        client.meta.events.register("before-sign.s3", self._check_credentials)
         client.meta.events.register("before-send.s3", _check_permission)
-        client.meta.events.register("needs-retry.s3", self._note)
+        client.meta.events.register("needs-retry.s3", self._note)  # type: ignore[arg-type]  # a pause comes back
         for operation in _REPEATED_KEYS:
             # By this name it comes before botocore's own look at the answer, which takes what is no XML for a failure.
             client.meta.events.register_first(f"before-parse.*.{operation}", _without_key)
@@ -100,14 +110,24 @@ class Connection:
         """How often anything is asked for, at most."""
         return self._timeouts.attempts
 
-    def _note(self, attempts: int, operation: Any, response: Any, caught_exception: Any, **_: Any) -> None:
-        """Says in the log what boto3 is about to try again."""
-        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
-            response is not None and response[0].status_code in _TRIED_AGAIN
+    def _note(
+        self, attempts: int, operation: Any, response: Any, caught_exception: Any, request_dict: Any, **_: Any
+    ) -> float | None:
+        """Says in the log what boto3 is about to try again; a conflict it would not, and for that one gets a pause."""
+        status = 0 if response is None else response[0].status_code
+        conflict = (
+            status == _CONFLICT
+            and operation.name in _NEVER_IN_CONFLICT
+            and not {"If-Match", "If-None-Match"} & set(request_dict["headers"])
         )
-        if again and attempts < self.attempts:
-            what = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
-            _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
+        again = (caught_exception is not None and not isinstance(caught_exception, BatchPipelineError)) or (
+            conflict or status in _TRIED_AGAIN
+        )
+        if not again or attempts >= self.attempts:
+            return None
+        what = f"HTTP {status}" if status else type(caught_exception).__name__
+        _log.warning("%s: attempt %d of %d: %s", operation.name, attempts, self.attempts, what)
+        return pause(attempts) if conflict else None
 
     def other_client(self, service: str, region: str | None, config: Config) -> Any:
         """boto3's client of another service, with the same credentials. Raises what boto3 raises.
@@ -131,6 +151,8 @@ class Connection:
     def _make_store(self, bucket: str) -> S3Store:
         from obstore.store import S3Store
 
+        # What it raises within obstore comes back as text, and late.
+        self._credentials()
         parts = urlsplit(self.endpoint)
         in_host = _takes_bucket_in_host(self.endpoint) and "." not in bucket
         region = self._bucket_region(bucket)
@@ -161,13 +183,15 @@ class Connection:
         with boto_errors(f"bucket {bucket}", bucket=bucket):
             return self.client.head_bucket(Bucket=bucket).get("BucketRegion") or self.region
 
+    def _check_credentials(self, **_: Any) -> None:
+        usable_credentials(self.session)
+
     def _credentials(self) -> S3Credential:
         """What obstore signs with: boto3's own credentials, which refresh themselves. Asked again every few minutes."""
         with boto_errors("the object store"):
-            credentials = self.session.get_credentials()
-            if credentials is None:
+            frozen = usable_credentials(self.session)
+            if frozen is None:
                 raise CredentialsRefused(_NO_CREDENTIALS)
-            frozen = credentials.get_frozen_credentials()
         return {
             "access_key_id": frozen.access_key or "",
             "secret_access_key": frozen.secret_key or "",
@@ -192,6 +216,23 @@ def _descriptions(path: str | None) -> Loader:
 
     loader: Loader = create_loader(path)
     return loader
+
+
+def _check_endpoint() -> None:
+    """Raises StorageRefused that names the variable. What is in it is not repeated: there may be a password."""
+    variable = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)), None)
+    if variable is not None and not _is_endpoint(os.environ[variable]):
+        raise StorageRefused(
+            f"{variable} is no address of an object store: write http:// or https://, its host and, if need be, "
+            "a port, as in https://obs.example.com:8443"
+        )
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        return _ENDPOINT.fullmatch(text) is not None and urlsplit(text).port != 0 and bool(urlsplit(text).hostname)
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
 
 
 def _check_permission(**_: Any) -> None:

@@ -164,7 +164,7 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
     True where the system does not say (it has no /proc).
     """
     try:
-        there = os.readlink(f"/proc/self/fd/{file.fileno()}")
+        there = str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
     except FileNotFoundError:
         return True
     return there in (str(path), f"{path} (deleted)")  # as one is that was written over meanwhile

@@ -54,14 +54,20 @@ def boto_errors(subject: object, *, bucket: str = "") -> Iterator[None]:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         raise _answered(code, status, subject, bucket, str(error)) from error
     except (HTTPClientError, NotConnected) as error:
+        if type(error) is HTTPClientError:
+            # Whatever botocore did not expect: the text may repeat what was to be sent, credentials too.
+            raise unreachable(subject, type(error.kwargs.get("error")).__name__) from None
         raise unreachable(subject, _one_line(error)) from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
         raise _not_asked(error, subject) from error
 
 
 @contextmanager
-def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
-    """Raise our error for whatever obstore raises in the block."""
+def obstore_errors(subject: object, *, bucket: str, conditional: bool = True) -> Iterator[None]:
+    """Raise our error for whatever obstore raises in the block.
+
+    Where no condition was made, a conflict is not one with another version but the store's: it may pass.
+    """
     from obstore import exceptions
 
     try:
@@ -70,7 +76,10 @@ def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
         code = "NoSuchBucket" if "NoSuchBucket" in str(error) else "NoSuchKey"
         raise _answered(code, 404, subject, bucket, "") from error
     except (exceptions.PreconditionError, exceptions.AlreadyExistsError) as error:
-        raise changed(subject) from error
+        if conditional:
+            raise changed(subject) from error
+        code = _server_code(str(error)) or "a conflict"
+        raise StorageFailed(f"{subject}: the object store failed: {code}") from error
     except exceptions.BaseError as error:
         text = str(error)
         if "External AWS credential provider" in text:
@@ -81,6 +90,11 @@ def obstore_errors(subject: object, *, bucket: str) -> Iterator[None]:
         if not code and "HTTP error" in text:
             raise unreachable(subject, "") from error
         raise _answered(code, status, subject, bucket, code or text) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        # obstore's Rust half met what it holds impossible. The class can't be imported, and is no Exception.
+        raise StorageFailed(f"{subject}: the object store's client broke down over what it was to ask for") from None
 
 
 def changed(subject: object) -> PreconditionFailed:

@@ -53,8 +53,13 @@ def persistent(ask: Callable[[], Answer], attempts: int) -> Answer:
         except StorageFailed as error:
             if not error.transient:
                 raise
-            pause = random.uniform(0, min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
-            _log.warning("%s: attempt %d of %d, the next in %.1f s", error.message, attempt, attempts, pause)
-        time.sleep(pause)
+            seconds = pause(attempt)
+            _log.warning("%s: attempt %d of %d, the next in %.1f s", error.message, attempt, attempts, seconds)
+        time.sleep(seconds)
     check_permission()
     return ask()
+
+
+def pause(attempt: int) -> float:
+    """Seconds between that attempt, from 1, and the next."""
+    return random.uniform(0, min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** (attempt - 1)))  # noqa: S311

@@ -70,7 +70,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         ("  owners: [nobody]", "{file}:3: Invalid owner 'nobody'"),
         ('  description: "{{ nothing }}"', "{file}:8: description: UndefinedError: 'nothing' not found in scope"),
         ("  automation_condition: '{{ dg.FreshnessPolicy }}'", "{{ dg.AutomationCondition.eager() }} makes one"),
-        ("  - shop", 'in "{file}", line 8'),
+        ("  - shop", "{file}, line 8: not YAML: "),
         ("---\ntype: shop.Unknown", "`shop`"),
     ],
 )

@@ -17,6 +17,7 @@ from batch_pipeline.errors import (
     CredentialsRefused,
     NodeFailed,
     ObjectNotFound,
+    StorageFailed,
     StorageFull,
 )
 from batch_pipeline.locations import Location
@@ -136,6 +137,39 @@ def test_an_input_overwritten_between_listing_and_reading_is_that_inputs_error(f
     summary = service.publish(parameters, faulty.deployment, owner)
     assert (summary.succeeded, summary.failed) == (12, 1)
     assert summary.first_errors[0]["code"] == "changed"
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [(key, faults.CONFLICT) for key in ("x", "odd//x", "large")] + [("x", faults.CONDITION)],
+    ids=["small", "odd", "large", "of a condition"],
+)
+def test_a_write_without_a_condition_that_meets_a_conflict_is_tried_again(faulty, caplog, key, fault):
+    place, data = Location(faulty.bucket, key), b"1" * (2**20 + 1 if key == "large" else 1)
+    faulty.proxy.script = faults.where(lambda ask: ask.is_write, fault, most=2)
+    with caplog.at_level(logging.WARNING, "batch_pipeline.storage"):
+        faulty.deployment.storage.write(place, data)
+    assert faulty.direct.read(place) == data
+    assert "attempt 2 of 6" in caplog.text
+
+
+def test_a_write_with_a_condition_that_meets_a_conflict_is_not(faulty):
+    place = Location(faulty.bucket, "x")
+    etag = faulty.direct.write(place, b"1")
+    faulty.proxy.script = faults.where(lambda ask: ask.is_write, faults.CONFLICT)
+    for condition in ({"if_absent": True}, {"if_match": etag}):
+        with pytest.raises(StorageFailed):
+            faulty.deployment.storage.write(place, b"2", **condition)
+    assert faulty.proxy.injected.total() == 2
+    assert faulty.direct.read(place) == b"1"
+
+
+def test_a_conflict_over_a_result_does_not_end_the_node(faulty):
+    faulty.proxy.script = faults.where(
+        lambda ask: ask.is_write and "/infer-result/" in ask.path, faults.CONFLICT, most=1
+    )
+    assert run_service(faulty.parameters("out"), faulty.deployment).state == "finished"
+    assert faulty.proxy.injected.total() == 1
 
 
 @pytest.mark.parametrize(

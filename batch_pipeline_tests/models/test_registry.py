@@ -87,6 +87,21 @@ def test_what_is_not_there_lists_what_is(registry, root):
     assert "name:version" in refusal(registry.resolve, "../models/iris:1.9.0")
 
 
+def test_a_listing_that_came_back_empty_is_told_as_such(tmp_path, root):
+    class Forgetful(Storage):
+        listed = 0
+
+        def list(self, *given, **more):
+            self.listed += 1
+            return iter(()) if self.listed == 1 else super().list(*given, **more)
+
+    write(root / "mlp/1.0.0", "logistic", config())
+    registry = Registry(Forgetful(allow_local=True), Location("", f"{root}/"[1:], "file"), tmp_path / "cache")
+    assert refusal(registry.show, "mlp") == (
+        "model: mlp was listed without a version, and a moment later with 1.0.0; try again"
+    )
+
+
 def test_what_is_not_normal_says_why(registry, root):
     write(root / "iris/1.0.0", "logistic", config(model_type="TensorFlow"))
     for ref in ("iris:1.0.0", "iris"):

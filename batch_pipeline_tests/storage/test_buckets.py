@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed
+from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed, StorageRefused
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.storage.composing import MIN_PART, plan
@@ -185,6 +187,29 @@ def test_credentials_that_are_missing(rgw_bucket: str, monkeypatch: pytest.Monke
         assert "nobody" in message
 
 
+@pytest.mark.parametrize("value", ["hunter2\n", " hunter2", "hunter2\r\nx: y", "hünter2", "hunter2\x7f"])
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+def test_credentials_that_no_header_can_hold_are_named_and_not_repeated(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for message in denied(Location(rgw_bucket, "x")):
+        assert name in message
+        assert "nter2" not in message
+    assert caplog.text == ""
+
+
+def test_a_value_that_no_header_can_hold_is_an_error_that_does_not_repeat_it(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Storage(timeouts=Timeouts(read_seconds=1, attempts=1))
+    for place in (Location(rgw_bucket, "x"), Location(rgw_bucket, "odd//x")):
+        with pytest.raises(StorageFailed) as error:
+            storage.read(place, if_match="hunter2\n")
+        assert "hunter2" not in str(error.value)
+    assert "hunter2" not in caplog.text
+
+
 def test_credentials_and_endpoint_from_a_profile(
     rgw_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +225,25 @@ def test_credentials_and_endpoint_from_a_profile(
     storage = Storage()
     storage.write(Location(rgw_bucket, "x"), b"1")
     assert storage.read(Location(rgw_bucket, "x")) == b"1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("foo", "foo:9000", "http://", "ftp://x", "http://a b", "http://x:99999", " http://x", "http://x\n"),
+        *("http://[::1", "http://x/?y=hunter2", "http://me:hunter2@x"),
+    ],
+)
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_an_endpoint_that_is_no_address_is_named(
+    rgw_bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv(name, address)
+    for ask in (Storage().head, Storage().read):
+        with pytest.raises(StorageRefused, match=f"^{name} is no address of an object store: ") as error:
+            ask(Location(rgw_bucket, "x"))
+        assert "hunter2" not in str(error.value)
 
 
 def test_the_general_endpoint_variable(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +279,33 @@ def test_a_store_that_hangs_is_given_up(rgw_bucket: str, monkeypatch: pytest.Mon
         for ask in (storage.head, storage.read, lambda at: list(storage.list(Location(at.bucket, "")))):
             with pytest.raises(StorageFailed, match=rf"{rgw_bucket}.*can't be reached.*AWS_ENDPOINT_URL_S3"):
                 ask(Location(rgw_bucket, "x"))
+
+
+def test_a_store_to_which_the_line_is_slow_is_waited_for(rgw_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole takes longer than a byte of an answer is waited for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def setup(self) -> None:
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+            super().setup()
+
+        def do_PUT(self) -> None:
+            for _ in range(24):
+                time.sleep(0.1)
+                self.rfile.read(MIB)
+            self.send_response(200)
+            self.send_header("ETag", '"etag"')
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        storage = Storage(timeouts=Timeouts(read_seconds=1.5, attempts=1))
+        assert storage.write(Location(rgw_bucket, "x"), bytes(24 * MIB)) == "etag"
+        server.shutdown()
 
 
 def test_local_files_only_where_allowed() -> None:
