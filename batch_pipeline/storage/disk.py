@@ -44,7 +44,7 @@ class Disk:
             path = _path(location)
             _head(location, path)
             file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-        if location.root is not None and not _is_at(path, file):
+        if location.root is not None and not _is_at(path, file.fileno()):
             file.close()
             raise _led_out(location)
         info = _info(location, os.fstat(file.fileno()))
@@ -107,13 +107,15 @@ class Disk:
     def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
-        with _permitted_in(path.parent):
+        with _permitted_in(path.parent) as folder:
+            if location.root is not None and not _is_at(path.parent, folder):
+                raise _led_out(location)
             if if_absent and os.path.lexists(path):
                 raise changed(location)
             if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
                 raise changed(location)
-            unfinished.replace(path)
-            return _info(location, path.stat()).etag
+            os.replace(unfinished.name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            return _info(location, os.stat(path.name, dir_fd=folder, follow_symlinks=False)).etag
 
 
 class _DiskWriter(Writer):
@@ -158,13 +160,13 @@ def _led_out(location: Location) -> AccessDenied:
     return AccessDenied(f"{location} leads through a link out of the folder /{location.root}, and is not followed")
 
 
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether an open file is the one at this path without links, and not one that a link led to a moment ago.
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether an open file or folder is the one at this path without links, and none that a link led to a moment ago.
 
     True where the system does not say (it has no /proc).
     """
     try:
-        there = str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+        there = str(Path(f"/proc/self/fd/{handle}").readlink())
     except FileNotFoundError:
         return True
     return there in (str(path), f"{path} (deleted)")  # as one is that was written over meanwhile
@@ -250,7 +252,7 @@ def _started(path: Path, location: Location) -> BinaryIO:
     while True:
         unfinished = path.parent / f".batch-pipeline-{uuid4().hex}.unfinished"
         file = unfinished.open("xb")
-        if location.root is not None and not _is_at(unfinished, file):
+        if location.root is not None and not _is_at(unfinished, file.fileno()):
             Path(f"/proc/self/fd/{file.fileno()}").resolve().unlink()
             file.close()
             raise _led_out(location)
@@ -279,25 +281,25 @@ def _make_durable(file: BinaryIO) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[int]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
 
 @contextmanager
-def _permitted_in(folder: Path) -> Iterator[None]:
+def _permitted_in(folder: Path) -> Iterator[int]:
     """Holds the lock of a folder with a permission that was asked for just before: this process may have been asleep
     while it waited. Not under the lock, as what is asked may write in that folder."""
     while True:
         check_permission()
         asked = time.time()
-        with _locked(folder):
+        with _locked(folder) as handle:
             if abs(time.time() - asked) < ASKED_LATELY:
-                yield
+                yield handle
                 return
 
 
