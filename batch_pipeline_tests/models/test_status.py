@@ -134,6 +134,30 @@ def test_broken_rules_are_named(tmp_path, keys, said):
     assert found.count("\n") == 0
 
 
+SPELLINGS = ["./model.onnx", "model.onnx/", "model.onnx/.", "a/../model.onnx", ".//model.onnx"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_model_file_is_named_as_it_is_spelt(tmp_path, spelling):
+    folder = write(tmp_path, "logistic", config(onnx={"model_file": spelling}))
+    (reason,) = inspect_package(folder).reasons
+    assert reason == f"config.json: onnx.model_file: {spelling!r} must be spelt as the file is named: 'model.onnx'"
+
+
+def test_a_model_file_in_a_folder_of_the_package(tmp_path):
+    folder = write(tmp_path, None, config(onnx={"model_file": "onnx/model.onnx"}))
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").write_bytes((EXPORTED / "logistic.onnx").read_bytes())
+    assert reasons(folder) == ""
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 5000, "\0", "\n", "model.onnx\0", "/etc/hostname", ".", "/"])
+def test_a_model_file_that_no_file_can_be_called(tmp_path, name):
+    (reason,) = inspect_package(write(tmp_path, "logistic", config(onnx={"model_file": name}))).reasons
+    assert "missing" in reason or len(reason) == 500
+    assert reason.isprintable()
+
+
 def test_a_name_of_36_characters_is_allowed(tmp_path):
     assert not reasons(write(tmp_path, "logistic", config(model_algorithm="a" * 36, metrics=None, source_type="auto")))
 

@@ -248,6 +248,30 @@ def test_the_cache_of_another_user(tmp_path: Path, name: str) -> None:
         registry(tmp_path).resolve("iris")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "./model.onnx", "model.onnx/", "\0"])
+def test_a_name_of_a_model_file_that_is_none_makes_its_package_abnormal_and_no_other(tmp_path: Path, name: str) -> None:
+    models = registry(tmp_path)
+    write(tmp_path / "models/bad/1.0.0", "logistic", CONFIG | {"onnx": {"model_file": name}})
+    bad, good = models.models()
+    assert (good.ref, good.status) == ("iris:1.0.0", "normal")
+    assert (bad.ref, bad.status, len(bad.reasons)) == ("bad:1.0.0", "abnormal", 1)
+
+
+def test_a_path_that_is_too_long_for_the_cache_makes_its_package_abnormal_and_no_other(tmp_path: Path) -> None:
+    """Shorter than a path may be where it stands, but not below a cache's folder of a long name."""
+    write(tmp_path / "m/iris/1.0.0", "logistic", CONFIG)
+    folder = write(tmp_path / "m/bad/1.0.0", "logistic", CONFIG)
+    left = 4000 - len(str(folder))
+    (folder / "/".join(["x" * 99] * (left // 100))).mkdir(parents=True)
+    (folder / "/".join(["x" * 99] * (left // 100)) / "labels").write_text("")
+    cache = tmp_path / ("c" * 200) / "cache"
+    models = Registry(Storage(allow_local=True), parse_folder(f"file://{tmp_path}/m/", allow_local=True), cache)
+    bad, good = models.models()
+    assert (good.ref, good.status) == ("iris:1.0.0", "normal")
+    assert bad.status == "abnormal"
+    assert "cannot be kept on a disk" in bad.reasons[0]
+
+
 LINKS = {
     "bad/1.0.0/labels.txt": "/etc/passwd",
     "bad/1.0.0/data": "../../../outside",
