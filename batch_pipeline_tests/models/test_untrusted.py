@@ -23,6 +23,7 @@ from batch_pipeline.models.preprocessing import ImagePreprocessing
 from batch_pipeline.models.registry import Registry
 from batch_pipeline.models.status import inspect_package
 from batch_pipeline.storage import Storage
+from batch_pipeline_tests.faults import poisons
 from batch_pipeline_tests.models.packages import api, config, schema, write
 
 INPUT, OUTPUT = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy")
@@ -124,6 +125,15 @@ def test_a_model_that_takes_forever_to_load(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(onnx_model, "SECONDS", 3.0)
     (reason,) = inspect_package(package(tmp_path / "package", doubling(40))).reasons
     assert "had not after 3 seconds" in reason
+
+
+def test_a_model_that_takes_forever_to_optimize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a node loads it, in a process that nothing of a model can end."""
+    monkeypatch.setattr(onnx_model, "SECONDS", 5.0)
+    folder = write(tmp_path / "package", None, config(api(schema("x"))))
+    poisons.folded(folder / "model.onnx")
+    (reason,) = inspect_package(folder).reasons
+    assert reason == "model.onnx does not load: it had not after 5 seconds"
 
 
 def test_a_model_that_kills_what_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
