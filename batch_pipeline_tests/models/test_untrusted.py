@@ -321,3 +321,36 @@ def test_a_package_with_a_link_out_of_the_registry_is_replaced_by_a_push(tmp_pat
     assert models.push(good, "iris:1.0.0", force=True).status == "normal"
     assert models.stamps() != stamp
     assert Path("/etc/passwd").is_file()
+
+
+@pytest.mark.parametrize("link", ["labels.txt", "config.json", "model.onnx", "extra", "a/b"])
+@pytest.mark.parametrize("target", ["../mine", "{root}/mine", "../folder", "../nothing", "labels/../../mine"])
+def test_a_package_with_a_link_out_of_it_is_not_pushed(tmp_path: Path, link: str, target: str) -> None:
+    """As a package that somebody was sent may have one, to a key of theirs."""
+    models = registry(tmp_path)
+    folder = write(tmp_path / "sent", "logistic", CONFIG)
+    (folder / "a").mkdir()
+    (folder / "labels").mkdir()
+    (tmp_path / "mine").write_text(json.dumps(CONFIG))
+    (tmp_path / "folder").mkdir()
+    target = target.format(root=tmp_path)
+    (folder / link).unlink(missing_ok=True)
+    (folder / link).symlink_to(target if "/" not in link or target[0] == "/" else f"../{target}")
+    with pytest.raises(ModelRefused) as refused:
+        models.push(folder, "iris:1.0.0", force=True)
+    if link != "config.json" or (folder / link).is_file():
+        assert f"{folder / link} is a link out of the package, to {tmp_path}" in refused.value.message
+        assert "cp -rL" in refused.value.message
+    assert models.resolve("iris").ref == "iris:1.0.0"
+
+
+def test_a_package_with_links_within_it_is_pushed(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    folder = write(tmp_path / "here", "logistic", CONFIG)
+    (folder / "model.onnx").rename(folder / "weights")
+    (folder / "model.onnx").symlink_to("weights")
+    (folder / ".cache").symlink_to("/etc")
+    (folder / "round").symlink_to("round")
+    (tmp_path / "link").symlink_to(folder)
+    assert set(models.push(tmp_path / "link", "linked:1").files) == {"config.json", "model.onnx", "weights"}
+    assert models.resolve("linked").status == "normal"
