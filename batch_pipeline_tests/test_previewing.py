@@ -124,6 +124,13 @@ def test_what_is_wrong_is_refused(tmp_path: Path, deployment: Deployment) -> Non
         look(deployment, tmp_path, mapping=rule)
 
 
+def test_a_column_that_no_row_can_have_is_refused(tmp_path: Path, deployment: Deployment) -> None:
+    put(tmp_path, "in/1.csv", "5.1,3.5,1.4,0.2\n")
+    leaves = {f"x{n}": {"type": "number", "index": n or 99999999999999999999} for n in range(4)}
+    with pytest.raises(ModelRefused, match="mapping rule at x0: an index is at most 2147483647"):
+        look(deployment, tmp_path, mapping={"type": "object", "properties": leaves})
+
+
 def test_the_first_files_of_a_model_that_takes_files(tmp_path: Path, deployment: Deployment) -> None:
     from PIL import Image
 
