@@ -16,6 +16,8 @@ from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
 
 _LONGEST_REASON = 500
+_MOST_REASONS = 100
+"""After so many no further API is looked at."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ def inspect_package(folder: Path) -> Inspection:
         reasons.extend(f"{CONFIG_FILE}: {problem}" for problem in problems)
     if config is not None and onnx is not None:
         for api in apis:
+            if len(reasons) >= _MOST_REASONS:
+                reasons.append("there may be more that is wrong with its other APIs")
+                break
             _, problems = try_to_bind(config, api, onnx, labels)
-            reasons.extend(f"API {api.url}: {problem}" for problem in problems)
+            reasons.extend(_shortened(f"API {api.url}: {problem}") for problem in problems)
     return Inspection(config, onnx, labels, tuple(dict.fromkeys(_shortened(reason) for reason in reasons)))
 
 

@@ -134,6 +134,25 @@ def test_broken_rules_are_named(tmp_path, keys, said):
     assert found.count("\n") == 0
 
 
+def test_a_model_has_1000_apis_at_most(tmp_path):
+    apis = [api(schema("a", "b", "c", "d"), url=f"/{number}") for number in range(1000)]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis)))
+    assert found.reasons == ()
+    assert found.config is not None
+    assert [one.url for one in found.config.apis] == [one["url"] for one in apis]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis, api(url="/one more"))))
+    assert found.reasons == ("config.json: apis: 1,001 are more than a model may have, which is 1,000",)
+    assert found.config is not None
+    assert found.config.apis == ()
+
+
+def test_the_reasons_of_many_apis_end(tmp_path):
+    apis = [api(schema("a"), url=f"/{number}") for number in range(1000)]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis))).reasons
+    assert len(found) == 101
+    assert found[-1] == "there may be more that is wrong with its other APIs"
+
+
 SPELLINGS = ["./model.onnx", "model.onnx/", "model.onnx/.", "a/../model.onnx", ".//model.onnx"]
 
 
