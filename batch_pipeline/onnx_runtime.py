@@ -1,6 +1,9 @@
 """The one place that imports ONNX Runtime. Import this where a model is loaded: it is heavy."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 # Since 1.32 it sends telemetry, and leaves files in the home and temporary folders, unless it is told before
 # it is imported.
@@ -18,4 +21,15 @@ ERRORS: tuple[type[Exception], ...] = (
 )
 """What ONNX Runtime raises; its own exceptions have no base of their own."""
 
-__all__ = ["ERRORS", "onnxruntime"]
+
+def session_options(threads: int) -> Any:
+    """Those that a node loads a model with, all optimizations included, and so does the trial of a package."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what is raised would be printed too, once for every row that fails
+    return options
+
+
+__all__ = ["ERRORS", "onnxruntime", "session_options"]

@@ -88,6 +88,7 @@ def _job(parameters: ServiceParameters, model: ModelVersion, deployment: Deploym
         csv=parameters.csv,
         join_input=parameters.join_input,
         threads=deployment.node_specs[parameters.node_spec].cpu,
+        batch_seconds=deployment.settings.batch_seconds,
     )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from batch_pipeline.errors import InputMissing, ModelRefused
 from batch_pipeline.parameters import parse_parameters
 from batch_pipeline.previewing import Preview, preview
 from batch_pipeline.settings import Settings
+from batch_pipeline_tests.faults import poisons
 
 EXPORTED = Path(__file__).parent / "exported"
 CONFIG = {
@@ -122,6 +128,56 @@ def test_what_is_wrong_is_refused(tmp_path: Path, deployment: Deployment) -> Non
     rule = {"type": "object", "properties": {f"x{n}": {"type": "number", "index": n} for n in range(3)}}
     with pytest.raises(ModelRefused, match="x3"):
         look(deployment, tmp_path, mapping=rule)
+
+
+def test_a_column_that_no_row_can_have_is_refused(tmp_path: Path, deployment: Deployment) -> None:
+    put(tmp_path, "in/1.csv", "5.1,3.5,1.4,0.2\n")
+    leaves = {f"x{n}": {"type": "number", "index": n or 99999999999999999999} for n in range(4)}
+    with pytest.raises(ModelRefused, match="mapping rule at x0: an index is at most 2147483647"):
+        look(deployment, tmp_path, mapping={"type": "object", "properties": leaves})
+
+
+def endless(tmp_path: Path, deployment: Deployment) -> None:
+    """A model that never comes to an end with the row of the input."""
+    package = tmp_path / "endless"
+    package.mkdir()
+    poisons.endless(package / "model.onnx")
+    leaf = {"type": "object", "properties": {"x": {"type": "number"}}}
+    entry = {"request": {"Content-type": "application/json", "data": leaf}}
+    (package / "config.json").write_text(json.dumps(CONFIG | {"apis": [entry]}))
+    assert deployment.registry.push(package, "endless:1").reasons == ()
+    put(tmp_path, "in/1.csv", f"1\n{poisons.ENDLESS}\n")
+
+
+def test_a_row_has_as_much_time_as_in_the_service(tmp_path: Path, deployment: Deployment) -> None:
+    endless(tmp_path, deployment)
+    hasty = Deployment(replace(deployment.settings, batch_seconds=0.4))
+    good, late = look(hasty, tmp_path, model="endless").inputs[0].pairs
+    assert good["answer"] == {"y": 2.0}
+    assert "timed_out" in str(late["answer"])
+
+
+def test_an_interrupt_ends_it_while_it_computes(tmp_path: Path, deployment: Deployment) -> None:
+    """A call that would not end for years."""
+    endless(tmp_path, deployment)
+
+    def interrupt() -> None:
+        while "engine-0" not in [thread.name for thread in threading.enumerate()]:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # It may be ignored, as where a shell started the tests in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            look(deployment, tmp_path, model="endless")
+        interrupting.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "engine-0" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_the_first_files_of_a_model_that_takes_files(tmp_path: Path, deployment: Deployment) -> None:

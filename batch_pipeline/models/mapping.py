@@ -10,6 +10,9 @@ from batch_pipeline.errors import InputFailed, ModelRefused
 from batch_pipeline.models.binding import BasicType, Path
 from batch_pipeline.models.schema import Schema, element, from_leaves, is_basic, json_path, kind_of, leaves, properties
 
+LAST_INDEX = 2**31 - 1
+"""The highest index of a column; no row is so long that it had one."""
+
 
 @dataclass(frozen=True)
 class MappedLeaf:
@@ -59,7 +62,8 @@ def parse(rule: Mapping[str, Any] | None, schema: Schema, *, header: bool) -> Co
     """The mapping a rule describes; None stands for the generated rule.
 
     A leaf with no index, a negative one, or one that is no integer is left out. Raises ModelRefused, naming the
-    JSON path, for a rule that is not the schema's shape, and for a `column` where files have no header.
+    JSON path, for a rule that is not the schema's shape, for a `column` where files have no header, and for an index
+    that no column can have.
     """
     chosen = {leaf.path: leaf for leaf in _rule_leaves(generate(schema) if rule is None else rule, schema, (), header)}
     return ColumnMapping(tuple(chosen[leaf.path] for leaf in leaves(schema) if leaf.path in chosen))
@@ -112,6 +116,8 @@ def _leaf(rule: Mapping[str, Any], path: Path, kind: BasicType, header: bool) ->
             raise ModelRefused(f"mapping rule at {json_path(path)}: index or column, not both")
         yield MappedLeaf(path, kind, None, column)
     elif isinstance(index, int) and not isinstance(index, bool) and index >= 0:
+        if index > LAST_INDEX:
+            raise ModelRefused(f"mapping rule at {json_path(path)}: an index is at most {LAST_INDEX}")
         yield MappedLeaf(path, kind, index)
 
 

@@ -34,8 +34,7 @@ def inspect(path: Path) -> OnnxModel:
 
     Raises ModelRefused, in one line, where it does not load, takes too long, or kills ONNX Runtime.
     """
-    size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-    seconds = SECONDS + size / _BYTES_A_SECOND
+    seconds = seconds_to_load(path)
     # What a package does here, it does without the deployment's credentials.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     try:
@@ -56,6 +55,12 @@ def inspect(path: Path) -> OnnxModel:
     if "error" in found:
         raise ModelRefused(f"{path.name} does not load: {_one_line(found['error'], path)}")
     return OnnxModel(tuple(map(_tensor, found["inputs"])), tuple(map(_tensor, found["outputs"])))
+
+
+def seconds_to_load(path: Path) -> float:
+    """The longest that an ONNX file, with what is beside it, may take to load."""
+    size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+    return SECONDS + size / _BYTES_A_SECOND
 
 
 def describe(tensors: tuple[Tensor, ...]) -> str:

@@ -18,19 +18,29 @@ _LEAST_MEMORY = 16 * 2**30
 def main(path: Path) -> None:
     """Writes one line of JSON: what the graph takes and gives, or ONNX Runtime's error."""
     _bound(sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()))
-    from batch_pipeline.onnx_runtime import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        tensors = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
-        found: dict[str, Any] = {name: _described(those) for name, those in tensors.items()}
+        found = _tried(str(path))
     except Exception as error:  # noqa: BLE001  the outermost edge
         found = {"error": str(error) or type(error).__name__}
     sys.stdout.write(f"\n{json.dumps(found)}\n")
+
+
+def _tried(path: str) -> dict[str, Any]:
+    """What the graph takes and gives as it stands in the file. It is loaded as a node loads it, too.
+
+    Optimized, it computes all that no input has a say in, which may take any time and memory.
+    """
+    from batch_pipeline.onnx_runtime import onnxruntime, session_options
+
+    options, providers = session_options(1), ["CPUExecutionProvider"]
+    optimized = options.graph_optimization_level
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    found = {"inputs": _described(session.get_inputs()), "outputs": _described(session.get_outputs())}
+    del session
+    options.graph_optimization_level = optimized
+    onnxruntime.InferenceSession(path, options, providers=providers)
+    return found
 
 
 def _bound(size: int) -> None:

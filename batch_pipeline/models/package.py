@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,8 @@ from batch_pipeline.models.json_files import read_json
 from batch_pipeline.models.schema import Schema
 
 CONFIG_FILE = "config.json"
+MOST_APIS = 1000
+"""Of one model; each is bound to the ONNX graph when its package is judged."""
 _ALGORITHM = re.compile(r"[A-Za-z].{0,35}", re.DOTALL)
 
 
@@ -77,7 +80,7 @@ class PackageConfig(BaseModel):
         """Whether answers are a predicted label and scores instead of the ONNX outputs."""
         return self.model_algorithm == "image_classification"
 
-    @property
+    @cached_property
     def apis(self) -> tuple[Api, ...]:
         """The APIs that can be read."""
         return tuple(read_apis(self)[0])
@@ -116,18 +119,23 @@ def read_config(content: bytes) -> tuple[PackageConfig | None, list[str]]:
 
 
 def read_apis(config: PackageConfig) -> tuple[list[Api], list[str]]:
-    """The APIs that can be read, and what is wrong with the others."""
+    """The APIs that can be read, and what is wrong with the others; of too many none is read."""
+    entries = config.entries or []
+    if len(entries) > MOST_APIS:
+        return [], [f"apis: {len(entries):,} are more than a model may have, which is {MOST_APIS:,}"]
     apis: list[Api] = []
     problems: list[str] = []
-    for index, entry in enumerate(config.entries or []):
+    urls: set[str] = set()
+    for index, entry in enumerate(entries):
         try:
             api = _read_api(entry, f"apis[{index}]", config.onnx)
         except ModelRefused as error:
             problems.append(error.message)
             continue
-        if any(api.url == other.url for other in apis):
+        if api.url in urls:
             problems.append(f"apis[{index}].url: {api.url!r} is the url of another API too")
         else:
+            urls.add(api.url)
             apis.append(api)
     return apis, problems
 

@@ -26,8 +26,11 @@ from batch_pipeline.models.status import Inspection, inspect_package
 if TYPE_CHECKING:
     from batch_pipeline.storage import ObjectInfo, Storage
 
-_RULES = 4
+_RULES = 5
 """To be raised with every change of what makes a package normal, so that no older judgement is believed."""
+
+_LONGEST_NAME = 1024
+"""Bytes of a file's name below its package: a bucket has no longer ones, and a disk's paths end at 4096."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,16 @@ class PackageCache:
         names = {one.location.key.removeprefix(root.key): one for one in objects}
         unusable = tuple(_unusable(list(names)))
         if unusable:
-            return Record(Inspection(None, None, None, unusable), {})
+            return _not_judged(*unusable)
         try:
             files, folder = self._download(names)
         except (ObjectNotFound, PreconditionFailed):
-            reason = "the package changed while it was read (it may still be being uploaded)"
-            return Record(Inspection(None, None, None, (reason,)), {})
-        record = Record(inspect_package(folder), files)
+            return _not_judged("the package changed while it was read (it may still be being uploaded)")
+        try:
+            record = Record(inspect_package(folder), files)
+        except OSError as error:
+            # Nothing that is written down: the next look may find another disk.
+            return _not_judged(f"the package cannot be read: {error}")
         try:
             content = _RECORD.dump_json(record, by_alias=True)
         except PydanticSerializationError:
@@ -170,6 +176,11 @@ class PackageCache:
         return hashlib.sha256(json.dumps([judges, root.uri, content]).encode()).hexdigest()
 
 
+def _not_judged(*reasons: str) -> Record:
+    """Of a package of which nothing could be read."""
+    return Record(Inspection(None, None, None, reasons), {})
+
+
 def _runtime_versions() -> Iterator[str]:
     """What an ONNX file needs depends on the runtime: another one judges anew."""
     for name in ("onnxruntime", "onnxruntime-gpu"):
@@ -185,7 +196,7 @@ def _unusable(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         parts = name.split("/")
         odd = any(part in ("", ".", "..") or len(part.encode()) > 255 or not part.isprintable() for part in parts)
-        if odd or name in folders:
+        if odd or name in folders or len(name.encode()) > _LONGEST_NAME:
             yield f"the file name {name!r} cannot be kept on a disk"
 
 

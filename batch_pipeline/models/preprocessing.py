@@ -14,6 +14,8 @@ _T = TypeVar("_T")
 FILE_NAME = "preprocessor_config.json"
 _SIZES = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
 _LONGEST_SIDE = 16384
+MOST_PIXELS = 178_956_970
+"""Of an image. From where on Pillow refuses one, too: 512 MiB of RGB."""
 _LARGEST_NUMBER = 1e30
 """Of a factor, a mean or a std: what is larger, or no number at all, is no pixel's."""
 _SQUARE_FROM = 384
@@ -28,6 +30,13 @@ class Size:
     width: int | None = None
     shortest_edge: int | None = None
     longest_edge: int | None = None
+
+    @property
+    def pixels(self) -> int:
+        """No image of this size has fewer."""
+        if self.height and self.width:
+            return self.height * self.width
+        return self.shortest_edge**2 if self.shortest_edge and self.longest_edge is None else 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,12 @@ class ImagePreprocessing:
         edge = found.size.shortest_edge if found.size else None
         if edge and 0 < crop_pct <= 1 and edge / crop_pct > _LONGEST_SIDE:
             reader.problems.append(f"crop_pct: the image would have a side of more than {_LONGEST_SIDE} pixels")
+        for key, asked, size in (
+            ("size", found.do_resize, found.size),
+            ("crop_size", found.do_center_crop, found.crop_size),
+        ):
+            if asked and size is not None and size.pixels > MOST_PIXELS:
+                reader.problems.append(f"{key}: the image would have more than {MOST_PIXELS:,} pixels")
         if found.do_normalize and 0 in found.image_std:
             reader.problems.append("image_std: no number may be 0")
         if not 0 < crop_pct <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,13 +159,15 @@ class Registry:
     def push(self, folder: Path, ref: str, *, force: bool = False) -> ModelVersion:
         """Uploads the package in a local folder, config.json last, and judges it.
 
-        What an unfinished push left is replaced; so is a whole version with `force`. Raises ModelRefused.
+        What an unfinished push left is replaced; so is a whole version with `force`. Raises ModelRefused, for a link
+        out of the folder as well: it may lead to anything that is the pusher's.
         """
         name, version = parse_ref(ref)
         if version is None:
             raise ModelRefused(f"model: {ref!r} names no version; name:version is expected, such as {ref}:1.0.0")
         if not (folder / CONFIG_FILE).is_file():
             raise ModelRefused(f"{folder} is no model package: it has no {CONFIG_FILE}")
+        names = [name for name in _files(folder) if name != CONFIG_FILE]
         root = self._root(name, version)
         config = root.child(CONFIG_FILE)
         package = self._package(name, version) or _Package()
@@ -173,7 +176,6 @@ class Registry:
             raise ModelRefused(f"model: {ref} exists; push another version, or replace it with force")
         # Without its config.json the package is unfinished, whatever happens from here on.
         self._storage.delete([config])
-        names = [name for name in _files(folder) if name != CONFIG_FILE]
         for one in names:
             self._upload(folder / one, root.child(one))
         kept = {root.child(one) for one in names}
@@ -275,8 +277,20 @@ def _order(package: tuple[str, str]) -> tuple[str, Any]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The files of a local package by their names below it; hidden ones are an editor's, not the model's."""
+    """The files of a local package by their names below it; hidden ones are an editor's, not the model's.
+
+    Raises ModelRefused for a link that leads out of it.
+    """
+    root = os.path.realpath(folder)
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        target = os.path.realpath(file)
+        if file.is_symlink() and not Path(target).is_relative_to(root):
+            raise ModelRefused(
+                f"{file} is a link out of the package, to {target}: nothing outside of a package is uploaded with it; "
+                "if it belongs there, push a copy of the folder with files in place of links, as `cp -rL` makes it"
+            )
+        if file.is_file():
             yield relative.as_posix()

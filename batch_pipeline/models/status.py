@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from batch_pipeline.models.onnx_model import OnnxModel, inspect
 from batch_pipeline.models.package import CONFIG_FILE, PackageConfig, read_apis, read_config
 
 _LONGEST_REASON = 500
+_MOST_REASONS = 100
+"""After so many no further API is looked at."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Inspection:
 def inspect_package(folder: Path) -> Inspection:
     """Judges a package: it is complete, the ONNX file loads, every API's request and response bind.
 
-    Raises nothing for what is wrong with the package: every reason found is in the answer.
+    Raises nothing for what is wrong with the package: every reason found is in the answer. An OSError is the disk's.
     """
     reasons: list[str] = []
     config = _config(folder, reasons)
@@ -48,8 +52,11 @@ def inspect_package(folder: Path) -> Inspection:
         reasons.extend(f"{CONFIG_FILE}: {problem}" for problem in problems)
     if config is not None and onnx is not None:
         for api in apis:
+            if len(reasons) >= _MOST_REASONS:
+                reasons.append("there may be more that is wrong with its other APIs")
+                break
             _, problems = try_to_bind(config, api, onnx, labels)
-            reasons.extend(f"API {api.url}: {problem}" for problem in problems)
+            reasons.extend(_shortened(f"API {api.url}: {problem}") for problem in problems)
     return Inspection(config, onnx, labels, tuple(dict.fromkeys(_shortened(reason) for reason in reasons)))
 
 
@@ -68,15 +75,24 @@ def _config(folder: Path, reasons: list[str]) -> PackageConfig | None:
 
 
 def _onnx(folder: Path, model_file: str, reasons: list[str]) -> OnnxModel | None:
-    file = folder / model_file
-    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
-        reasons.append(f"{model_file} is missing (the ONNX file; onnx.model_file in {CONFIG_FILE} names another)")
+    # No path that leads to a file, but its name: it is looked up among the files of the package, here and elsewhere.
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    if model_file not in names or not (folder / model_file).resolve().is_relative_to(folder.resolve()):
+        reasons.append(_missing(model_file, names))
         return None
     try:
-        return inspect(file)
+        return inspect(folder / model_file)
     except ModelRefused as error:
         reasons.append(error.message)
         return None
+
+
+def _missing(model_file: str, names: Collection[str]) -> str:
+    usual = posixpath.normpath(model_file)
+    if usual in names and usual != model_file:
+        return f"{CONFIG_FILE}: onnx.model_file: {model_file!r} must be spelt as the file is named: {usual!r}"
+    shown = model_file if model_file and model_file.isprintable() else repr(model_file)
+    return f"{shown} is missing (the ONNX file; onnx.model_file in {CONFIG_FILE} names another)"
 
 
 def _shortened(reason: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch_pipeline.errors import NodeFailed
+from batch_pipeline.models.onnx_model import seconds_to_load
 from batch_pipeline.models.zip_map import LARGEST, ZipMap, without_zip_maps
 from batch_pipeline.node.time_limit import TimeLimit
 
@@ -117,18 +119,14 @@ class OnnxEngine:
 
         Those of the outputs that are `maps` come as arrays, and their keys stand in `keys`, where that can be done.
         """
-        from batch_pipeline.onnx_runtime import ERRORS
+        from batch_pipeline.onnx_runtime import ERRORS, session_options
         from batch_pipeline.onnx_runtime import onnxruntime as ort
 
         _check_available(providers, ort.get_available_providers())
         self._path, self._providers = path, list(providers)
         on_cpu = tuple(providers) == CPU
         self.lanes = max(1, threads) if on_cpu else 1
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = 1 if on_cpu else max(1, threads)
-        self._options.inter_op_num_threads = 1
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._options.log_severity_level = 4  # what is raised would be printed too, once for every row that fails
+        self._options = session_options(1 if on_cpu else max(1, threads))
         self._refusals: tuple[type[Exception], ...] = (*ERRORS, MemoryError)
         self._session_of = ort.InferenceSession
         self._outputs = list(dict.fromkeys(outputs))
@@ -155,7 +153,10 @@ class OnnxEngine:
             return None  # loaded as it is, it loads, or says for itself why not
 
     def _load(self, model: str | bytes, zip_maps: Mapping[str, ZipMap] | None = None) -> _Loaded:
-        session = self._session_of(model, self._options, providers=self._providers)
+        # Its optimizations compute what no input has a say in.
+        watched = nullcontext() if self._limit is None else self._limit.loading(seconds_to_load(self._path))
+        with watched:
+            session = self._session_of(model, self._options, providers=self._providers)
         _check_used(self._providers, session.get_providers())
         session.disable_fallback()
         return _Loaded(session, zip_maps or {})

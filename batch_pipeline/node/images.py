@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_pipeline.errors import InputFailed
 from batch_pipeline.models.binding import FileInput
-from batch_pipeline.models.preprocessing import ImagePreprocessing, Size
+from batch_pipeline.models.preprocessing import MOST_PIXELS, ImagePreprocessing, Size
 from batch_pipeline.node.budget import ByteBudget
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ starts another program."""
 _NO_IMAGE = (
     "the file is no image that can be decoded (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF), or is cut short"
 )
-MOST_PIXELS = 178_956_970
-"""From where on Pillow refuses an image, too: 512 MiB of RGB."""
 MOST_SCANS = 500
 """Of a progressive JPEG, which has some ten. Each goes over all pixels, and a hundred bytes are enough for one."""
 _MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
@@ -78,15 +76,18 @@ def _pixels(
     import numpy as np
 
     opened = _opened(data)
-    with _PIXELS.holding(opened.width * opened.height), watched():
+    own = Size(source.height, source.width)
+    size, crop_size = steps.size or own, steps.crop_size or own
+    sizes = [(opened.width, opened.height)]
+    sizes += [_resized_size(*sizes[-1], size)] if steps.do_resize else []
+    sizes += [_cropped_size(*sizes[-1], crop_size)] if steps.do_center_crop else []
+    with _PIXELS.holding(max(width * height for width, height in sizes)), watched():
         image = _decoded(opened, source, steps)
         if steps.do_resize:
-            image = _resized(image, steps.size or Size(source.height, source.width), steps.resample)
+            image = _resized(image, size, steps.resample)
         pixels: Array = np.asarray(image)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if steps.do_center_crop:
-        pixels = _center_crop(pixels, steps.crop_size or Size(source.height, source.width))
-    return pixels
+        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+        return _center_crop(pixels, crop_size) if steps.do_center_crop else pixels
 
 
 def _opened(data: bytes) -> Picture:
@@ -159,16 +160,22 @@ def _mode(image: Picture, source: FileInput, steps: ImagePreprocessing) -> str:
 def _resized(image: Picture, size: Size, resample: int) -> Picture:
     from PIL import Image
 
-    if size.height and size.width:
-        width, height = size.width, size.height
-    elif size.shortest_edge:
-        width, height = _by_shortest_edge(image.width, image.height, size.shortest_edge, size.longest_edge)
-    else:
+    width, height = _resized_size(image.width, image.height, size)
+    if (width, height) == image.size:
         return image
     if width * height > MOST_PIXELS:
         # A strip of one pixel's width becomes as long as it was, times the width that it is given.
         raise _too_large(f"the image of {image.width} x {image.height}, resized to {width} x {height},")
     return image.resize((width, height), resample=Image.Resampling(resample))
+
+
+def _resized_size(width: int, height: int, size: Size) -> tuple[int, int]:
+    """(width, height) of an image that is resized."""
+    if size.height and size.width:
+        return size.width, size.height
+    if size.shortest_edge:
+        return _by_shortest_edge(width, height, size.shortest_edge, size.longest_edge)
+    return width, height
 
 
 def _by_shortest_edge(width: int, height: int, shortest: int, longest: int | None) -> tuple[int, int]:
@@ -185,18 +192,30 @@ def _center_crop(pixels: Array, size: Size) -> Array:
     import numpy as np
 
     height, width, channels = pixels.shape
+    crop_width, crop_height = _cropped_size(width, height, size)
+    if crop_height * crop_width > MOST_PIXELS:
+        raise _too_large(f"the image of {width} x {height}, cropped to {crop_width} x {crop_height},")
+    (rows, to_rows), (columns, to_columns) = _middle(height, crop_height), _middle(width, crop_width)
+    if crop_height <= height and crop_width <= width:
+        return pixels[rows, columns]
+    cropped: Array = np.zeros((crop_height, crop_width, channels), dtype=pixels.dtype)
+    cropped[to_rows, to_columns] = pixels[rows, columns]
+    return cropped
+
+
+def _cropped_size(width: int, height: int, size: Size) -> tuple[int, int]:
+    """(width, height) of an image that is cropped."""
     crop_height, crop_width = size.height or size.shortest_edge, size.width or size.shortest_edge
-    if not crop_height or not crop_width:
-        return pixels
-    top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    if top >= 0 and left >= 0 and top + crop_height <= height and left + crop_width <= width:
-        return pixels[top : top + crop_height, left : left + crop_width]
-    full_height, full_width = max(crop_height, height), max(crop_width, width)
-    full: Array = np.zeros((full_height, full_width, channels), dtype=pixels.dtype)
-    above, before = math.ceil((full_height - height) / 2), math.ceil((full_width - width) / 2)
-    full[above : above + height, before : before + width] = pixels
-    top, left = top + above, left + before
-    return full[max(0, top) : min(full_height, top + crop_height), max(0, left) : min(full_width, left + crop_width)]
+    return (crop_width, crop_height) if crop_height and crop_width else (width, height)
+
+
+def _middle(there: int, wanted: int) -> tuple[slice, slice]:
+    """Which of the lines there are taken, and where among the wanted ones they come to stand."""
+    if wanted <= there:
+        start = (there - wanted) // 2
+        return slice(start, start + wanted), slice(0, wanted)
+    before = math.ceil((wanted - there) / 2)
+    return slice(0, there), slice(before, before + there)
 
 
 def _laid_out(pixels: Array, source: FileInput, steps: ImagePreprocessing) -> Array:

@@ -31,6 +31,7 @@ class Call:
     """One that is watched."""
 
     options: Endable
+    seconds: float
     deadline: float
     what: str
     ended: bool = False
@@ -67,7 +68,10 @@ class TimeLimit:
 
     def begin(self, options: Endable, part: float, what: str = "a call of the model") -> Call:
         """Watches one call, which may take that part of the limit, until it is said to be at its end."""
-        call = Call(options, time.monotonic() + self.seconds * part, what)
+        return self._begin(options, self.seconds * part, what)
+
+    def _begin(self, options: Endable, seconds: float, what: str) -> Call:
+        call = Call(options, seconds, time.monotonic() + seconds, what)
         self._calls.add(call)
         if self._ending:
             call.ended = options.terminate = True
@@ -87,6 +91,18 @@ class TimeLimit:
         if call.ended and not self._ending:
             raise InputFailed("timed_out", f"{what} took longer than {self.seconds:g} seconds")
 
+    @contextmanager
+    def loading(self, least: float) -> Iterator[None]:
+        """Watches the loading of a model, which nothing can end, for `least` seconds or the limit, if that is more.
+
+        One that comes back, too late or not, has loaded.
+        """
+        call = self._begin(_Deaf(), max(self.seconds, least), "the loading of the model")
+        try:
+            yield
+        finally:
+            self.end(call)
+
     def end_all(self) -> None:
         """Tells all calls to end, those that are about to begin as well."""
         self._ending = True
@@ -101,7 +117,7 @@ class TimeLimit:
                     call.ended = call.options.terminate = True
                 elif call.ended and now > call.deadline + self._grace:
                     self._stuck(
-                        f"{call.what} took longer than {self.seconds:g} seconds and could not be ended: "
+                        f"{call.what} took longer than {call.seconds:g} seconds and could not be ended: "
                         "what it is in does not come back"
                     )
                     return

@@ -27,7 +27,10 @@ SAMPLED = 3
 
 @contextmanager
 def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None = None) -> Iterator[CsvWork | FileWork]:
-    """The model, loaded, and the threads around it. Raises NodeFailed where it cannot be."""
+    """The model, loaded, and the threads around it. Raises NodeFailed where it cannot be.
+
+    Where the block is interrupted, the calls that are under way are ended, so that no thread is waited for.
+    """
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
     with ExitStack() as stack:
@@ -44,6 +47,7 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
             binding = _with_keys(binding, loaded.keys)
         batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
+        stack.enter_context(_stopped_by_interrupt(batching))
         sample = Sample(samples)
         if binding.kind == "file":
             # On CPUs what decodes and what computes take the same cores: one thread each does both in turn.
@@ -52,6 +56,15 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
+
+
+@contextmanager
+def _stopped_by_interrupt(batching: BatchingEngine) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        batching.stop()
+        raise
 
 
 def _with_keys(binding: Binding, keys: Mapping[str, tuple[str, ...]]) -> Binding:

@@ -48,6 +48,14 @@ def stuck(path: Path) -> Path:
     return _saved(path, nodes, [helper.make_tensor("vector", TensorProto.INT64, [1], [1])])
 
 
+def folded(path: Path) -> Path:
+    """Has products of large matrices that no input has a say in: minutes, for whoever computes them at loading."""
+    nodes = [helper.make_node("ConstantOfShape", ["square"], ["product0"])]
+    nodes += [helper.make_node("MatMul", [f"product{n}", "product0"], [f"product{n + 1}"]) for n in range(8)]
+    nodes += [helper.make_node("ReduceMax", ["product8"], ["sum"], keepdims=0), *_doubled("sum")]
+    return _saved(path, nodes, [helper.make_tensor("square", TensorProto.INT64, [2], [STUCK, STUCK])])
+
+
 def doubling(path: Path) -> Path:
     """To which nothing is poison."""
     return _saved(path, _doubled("zero"))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from batch_pipeline.errors import InputFailed
-from batch_pipeline.models.preprocessing import ImagePreprocessing, Size
+from batch_pipeline.models.preprocessing import MOST_PIXELS, ImagePreprocessing, Size
 from batch_pipeline.node.images import file_tensor
 from batch_pipeline_tests.faults.memory import run_measured
 from batch_pipeline_tests.node.test_images import image_input
@@ -134,6 +134,16 @@ def test_a_strip_that_is_resized_to_a_gigantic_one_is_refused() -> None:
         file_tensor(png(1, 60_000), image_input(None, None), steps)
     assert failed.value.code == "too_large"
     assert "1 x 60000, resized to 224 x 13440000" in failed.value.message
+
+
+@pytest.mark.parametrize("crop", [Size(16384, 16384), Size(shortest_edge=16384), Size(1, MOST_PIXELS + 1)])
+def test_a_crop_that_is_far_larger_than_the_image_is_refused(crop: Size) -> None:
+    steps = ImagePreprocessing(do_resize=False, do_center_crop=True, crop_size=crop)
+    with pytest.raises(InputFailed) as failed:
+        file_tensor(bytes(small("PNG")), image_input(None, None, element="uint8"), steps)
+    assert failed.value.code == "too_large"
+    assert "the image of 8 x 8, cropped to 1" in failed.value.message
+    assert "has more than 178,956,970 pixels" in failed.value.message
 
 
 def progressive(scans: int, side: int = 8, picture: bytes = b"") -> bytes:

@@ -59,6 +59,13 @@ def test_a_leaf_without_a_usable_index_is_left_out(leaf):
     assert mapping.request([1, 2, 3]) == {"data": {"req_data": [{"input_1": 1, "input_3": 2, "input_4": 3}]}}
 
 
+@pytest.mark.parametrize("index", [2**31, 99999999999999999999, 10**400])
+def test_an_index_that_no_column_can_have_is_refused_with_its_path(index):
+    with pytest.raises(ModelRefused, match=r"at data\.req_data\[0\]\.input_2: an index is at most 2147483647"):
+        parse(changed(index=index), SAMPLE, header=False)
+    assert parse(changed(index=2**31 - 1), SAMPLE, header=False).leaves[1].index == 2**31 - 1
+
+
 def test_leaves_keep_the_schema_s_order_whatever_the_rule_s():
     rule = {"properties": {"b": {"type": "number", "index": 0}, "a": {"type": "number", "index": 5}}}
     assert [leaf.index for leaf in parse(rule, schema("a", "b"), header=False).leaves] == [5, 0]

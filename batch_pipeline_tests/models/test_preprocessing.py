@@ -73,3 +73,16 @@ def test_the_file_of_a_package(tmp_path):
         file.write_text(text)
         with pytest.raises(ModelRefused, match=r"preprocessor_config\.json"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [16384, {"height": 16384, "width": 16384}, {"shortest_edge": 16384}])
+@pytest.mark.parametrize(("key", "step"), [("size", "do_resize"), ("crop_size", "do_center_crop")])
+def test_a_size_of_more_pixels_than_an_image_may_have(key: str, step: str, size: object) -> None:
+    with pytest.raises(ModelRefused, match=rf"preprocessor_config\.json: {key}: .*more than 178,956,970 pixels"):
+        ImagePreprocessing.parse({step: True, key: size})
+    ImagePreprocessing.parse({step: False, key: size})
+
+
+def test_a_size_that_only_some_images_are_too_large_for() -> None:
+    for size in ({"height": 13_000, "width": 13_000}, {"shortest_edge": 16384, "longest_edge": 16384}):
+        ImagePreprocessing.parse({"do_resize": True, "size": size})

@@ -134,6 +134,49 @@ def test_broken_rules_are_named(tmp_path, keys, said):
     assert found.count("\n") == 0
 
 
+def test_a_model_has_1000_apis_at_most(tmp_path):
+    apis = [api(schema("a", "b", "c", "d"), url=f"/{number}") for number in range(1000)]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis)))
+    assert found.reasons == ()
+    assert found.config is not None
+    assert [one.url for one in found.config.apis] == [one["url"] for one in apis]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis, api(url="/one more"))))
+    assert found.reasons == ("config.json: apis: 1,001 are more than a model may have, which is 1,000",)
+    assert found.config is not None
+    assert found.config.apis == ()
+
+
+def test_the_reasons_of_many_apis_end(tmp_path):
+    apis = [api(schema("a"), url=f"/{number}") for number in range(1000)]
+    found = inspect_package(write(tmp_path, "logistic", config(*apis))).reasons
+    assert len(found) == 101
+    assert found[-1] == "there may be more that is wrong with its other APIs"
+
+
+SPELLINGS = ["./model.onnx", "model.onnx/", "model.onnx/.", "a/../model.onnx", ".//model.onnx"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_model_file_is_named_as_it_is_spelt(tmp_path, spelling):
+    folder = write(tmp_path, "logistic", config(onnx={"model_file": spelling}))
+    (reason,) = inspect_package(folder).reasons
+    assert reason == f"config.json: onnx.model_file: {spelling!r} must be spelt as the file is named: 'model.onnx'"
+
+
+def test_a_model_file_in_a_folder_of_the_package(tmp_path):
+    folder = write(tmp_path, None, config(onnx={"model_file": "onnx/model.onnx"}))
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").write_bytes((EXPORTED / "logistic.onnx").read_bytes())
+    assert reasons(folder) == ""
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 5000, "\0", "\n", "model.onnx\0", "/etc/hostname", ".", "/"])
+def test_a_model_file_that_no_file_can_be_called(tmp_path, name):
+    (reason,) = inspect_package(write(tmp_path, "logistic", config(onnx={"model_file": name}))).reasons
+    assert "missing" in reason or len(reason) == 500
+    assert reason.isprintable()
+
+
 def test_a_name_of_36_characters_is_allowed(tmp_path):
     assert not reasons(write(tmp_path, "logistic", config(model_algorithm="a" * 36, metrics=None, source_type="auto")))
 

@@ -23,6 +23,7 @@ from batch_pipeline.models.preprocessing import ImagePreprocessing
 from batch_pipeline.models.registry import Registry
 from batch_pipeline.models.status import inspect_package
 from batch_pipeline.storage import Storage
+from batch_pipeline_tests.faults import poisons
 from batch_pipeline_tests.models.packages import api, config, schema, write
 
 INPUT, OUTPUT = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy")
@@ -124,6 +125,15 @@ def test_a_model_that_takes_forever_to_load(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(onnx_model, "SECONDS", 3.0)
     (reason,) = inspect_package(package(tmp_path / "package", doubling(40))).reasons
     assert "had not after 3 seconds" in reason
+
+
+def test_a_model_that_takes_forever_to_optimize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a node loads it, in a process that nothing of a model can end."""
+    monkeypatch.setattr(onnx_model, "SECONDS", 5.0)
+    folder = write(tmp_path / "package", None, config(api(schema("x"))))
+    poisons.folded(folder / "model.onnx")
+    (reason,) = inspect_package(folder).reasons
+    assert reason == "model.onnx does not load: it had not after 5 seconds"
 
 
 def test_a_model_that_kills_what_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +258,30 @@ def test_the_cache_of_another_user(tmp_path: Path, name: str) -> None:
         registry(tmp_path).resolve("iris")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "./model.onnx", "model.onnx/", "\0"])
+def test_a_name_of_a_model_file_that_is_none_makes_its_package_abnormal_and_no_other(tmp_path: Path, name: str) -> None:
+    models = registry(tmp_path)
+    write(tmp_path / "models/bad/1.0.0", "logistic", CONFIG | {"onnx": {"model_file": name}})
+    bad, good = models.models()
+    assert (good.ref, good.status) == ("iris:1.0.0", "normal")
+    assert (bad.ref, bad.status, len(bad.reasons)) == ("bad:1.0.0", "abnormal", 1)
+
+
+def test_a_path_that_is_too_long_for_the_cache_makes_its_package_abnormal_and_no_other(tmp_path: Path) -> None:
+    """Shorter than a path may be where it stands, but not below a cache's folder of a long name."""
+    write(tmp_path / "m/iris/1.0.0", "logistic", CONFIG)
+    folder = write(tmp_path / "m/bad/1.0.0", "logistic", CONFIG)
+    left = 4000 - len(str(folder))
+    (folder / "/".join(["x" * 99] * (left // 100))).mkdir(parents=True)
+    (folder / "/".join(["x" * 99] * (left // 100)) / "labels").write_text("")
+    cache = tmp_path / ("c" * 200) / "cache"
+    models = Registry(Storage(allow_local=True), parse_folder(f"file://{tmp_path}/m/", allow_local=True), cache)
+    bad, good = models.models()
+    assert (good.ref, good.status) == ("iris:1.0.0", "normal")
+    assert bad.status == "abnormal"
+    assert "cannot be kept on a disk" in bad.reasons[0]
+
+
 LINKS = {
     "bad/1.0.0/labels.txt": "/etc/passwd",
     "bad/1.0.0/data": "../../../outside",
@@ -287,3 +321,36 @@ def test_a_package_with_a_link_out_of_the_registry_is_replaced_by_a_push(tmp_pat
     assert models.push(good, "iris:1.0.0", force=True).status == "normal"
     assert models.stamps() != stamp
     assert Path("/etc/passwd").is_file()
+
+
+@pytest.mark.parametrize("link", ["labels.txt", "config.json", "model.onnx", "extra", "a/b"])
+@pytest.mark.parametrize("target", ["../mine", "{root}/mine", "../folder", "../nothing", "labels/../../mine"])
+def test_a_package_with_a_link_out_of_it_is_not_pushed(tmp_path: Path, link: str, target: str) -> None:
+    """As a package that somebody was sent may have one, to a key of theirs."""
+    models = registry(tmp_path)
+    folder = write(tmp_path / "sent", "logistic", CONFIG)
+    (folder / "a").mkdir()
+    (folder / "labels").mkdir()
+    (tmp_path / "mine").write_text(json.dumps(CONFIG))
+    (tmp_path / "folder").mkdir()
+    target = target.format(root=tmp_path)
+    (folder / link).unlink(missing_ok=True)
+    (folder / link).symlink_to(target if "/" not in link or target[0] == "/" else f"../{target}")
+    with pytest.raises(ModelRefused) as refused:
+        models.push(folder, "iris:1.0.0", force=True)
+    if link != "config.json" or (folder / link).is_file():
+        assert f"{folder / link} is a link out of the package, to {tmp_path}" in refused.value.message
+        assert "cp -rL" in refused.value.message
+    assert models.resolve("iris").ref == "iris:1.0.0"
+
+
+def test_a_package_with_links_within_it_is_pushed(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    folder = write(tmp_path / "here", "logistic", CONFIG)
+    (folder / "model.onnx").rename(folder / "weights")
+    (folder / "model.onnx").symlink_to("weights")
+    (folder / ".cache").symlink_to("/etc")
+    (folder / "round").symlink_to("round")
+    (tmp_path / "link").symlink_to(folder)
+    assert set(models.push(tmp_path / "link", "linked:1").files) == {"config.json", "model.onnx", "weights"}
+    assert models.resolve("linked").status == "normal"

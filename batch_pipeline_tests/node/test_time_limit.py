@@ -202,6 +202,34 @@ def test_a_process_ends_itself_where_an_operator_never_comes_back(tmp_path: Path
     assert "Traceback" not in ended.stderr
 
 
+def test_a_process_ends_itself_where_a_model_does_not_load(tmp_path: Path) -> None:
+    """In the trial of its package it was quick enough, and here it is not."""
+    poisons.folded(tmp_path / "m.onnx")
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from batch_pipeline.models import onnx_model\n"
+        "from batch_pipeline.node.engine import OnnxEngine\n"
+        "from batch_pipeline.node.time_limit import TimeLimit\n"
+        "onnx_model.SECONDS = 2.0\n"
+        "with TimeLimit(0.5, grace=0.5) as limit:\n"
+        "    OnnxEngine(Path(sys.argv[1]), threads=1, providers=['CPUExecutionProvider'], outputs=['y'], limit=limit)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "m.onnx"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == time_limit.STUCK, ended.stderr
+    assert "the loading of the model took longer than 2.00" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_model_may_take_longer_to_load_than_a_call() -> None:
+    told: list[str] = []
+    with TimeLimit(0.05, grace=0.05, stuck=told.append) as limit, limit.loading(60):
+        time.sleep(0.4)
+    assert not told
+
+
 def test_a_row_for_which_onnx_runtime_finds_no_memory_fails_alone(tmp_path: Path, limit: TimeLimit) -> None:
     """A matrix of 4 TB, for one row alone."""
     hungry = engine(poisons.stuck(tmp_path / "m.onnx"), limit)
