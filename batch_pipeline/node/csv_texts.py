@@ -87,8 +87,12 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
             odd[number] = split_row(text, width)
         else:
             plain[number] = text
-    fields = pl.Series("row", plain, dtype=pl.String).str.split_exact(",", needed[-1]).struct.unnest()
-    texts = {index: _with_odd(fields.to_series(index), odd, index) for index in needed}
+    rows = pl.Series("row", plain, dtype=pl.String)
+    # A field costs memory whether a row has it or not.
+    last = min(needed[-1], int(rows.str.count_matches(",", literal=True).cast(pl.Int64).max() or 0))
+    fields = rows.str.split_exact(",", last).struct.unnest()
+    missing = pl.Series([None], dtype=pl.String).new_from_index(0, len(rows))
+    texts = {index: _with_odd(fields.to_series(index) if index <= last else missing, odd, index) for index in needed}
     return texts, _short_rows(columns, texts, raw.__getitem__, errors)
 
 

@@ -278,6 +278,16 @@ def test_a_bad_row_says_what_is_wrong_and_where(
     assert len(rows.inputs["t0"]) == 2
 
 
+@pytest.mark.parametrize("row", ["1.5", '"1.5",2', "1,2,3"])
+def test_a_column_that_no_row_has_costs_nothing(row: str) -> None:
+    """As one that is mapped by mistake."""
+    block = f"{row}\n".encode() * 100_000
+    tensor = TensorColumns("x", "float32", 2, (Column(2**31 - 1, ("x",), "number", "float32"),))
+    errors = parse(block, (tensor,), multiline=False).errors
+    assert len(errors) == 100_000
+    assert f"the row has only {row.count(',') + 1} field" in errors[99_999].message
+
+
 def test_empty_fields_are_nan_where_asked_and_where_nan_exists() -> None:
     wanted = tensors(("number", "float32"), ("integer", "int64"), nan=True)
     rows = parse(b",1\n2,\n", wanted, multiline=False)
