@@ -68,6 +68,7 @@ def _with_empty(texts: pl.Series, regular: csv_regular.Regular, index: int) -> p
 
 def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts:
     """The texts of any block: rows with quotes one by one, all others at once."""
+    import numpy as np
     import polars as pl
 
     raw = csv_blocks.rows(block, multiline=multiline)
@@ -89,7 +90,8 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
             plain[number] = text
     rows = pl.Series("row", plain, dtype=pl.String)
     # A field costs memory whether a row has it or not.
-    last = min(needed[-1], int(rows.str.count_matches(",", literal=True).cast(pl.Int64).max() or 0))
+    commas = rows.str.count_matches(",", literal=True).to_numpy()
+    last = min(needed[-1], int(np.nanmax(commas, initial=0)))
     fields = rows.str.split_exact(",", last).struct.unnest()
     missing = pl.Series([None], dtype=pl.String).new_from_index(0, len(rows))
     texts = {index: _with_odd(fields.to_series(index) if index <= last else missing, odd, index) for index in needed}
