@@ -93,9 +93,16 @@ def _texts(block: bytes, columns: Sequence[Column], *, multiline: bool) -> Texts
     commas = rows.str.count_matches(",", literal=True).to_numpy()
     last = min(needed[-1], int(np.nanmax(commas, initial=0)))
     fields = rows.str.split_exact(",", last).struct.unnest()
-    missing = pl.Series([None], dtype=pl.String).new_from_index(0, len(rows))
-    texts = {index: _with_odd(fields.to_series(index) if index <= last else missing, odd, index) for index in needed}
+    plain_texts = {index: fields.to_series(index) if index <= last else _none(len(rows)) for index in needed}
+    texts = {index: _with_odd(column, odd, index) for index, column in plain_texts.items()}
     return texts, _short_rows(columns, texts, raw.__getitem__, errors)
+
+
+def _none(count: int) -> pl.Series:
+    """So many times no text. A series of its own: what is put into it is put in place."""
+    import polars as pl
+
+    return pl.Series([None], dtype=pl.String).new_from_index(0, count)
 
 
 def _with_odd(texts: pl.Series, odd: dict[int, list[str]], index: int) -> pl.Series:
