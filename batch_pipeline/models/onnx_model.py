@@ -18,6 +18,8 @@ from batch_pipeline.models.binding import Tensor
 SECONDS = 120.0
 """The longest that a small file may take to load; a large one has a second more for each 16 MiB."""
 _BYTES_A_SECOND = 16 * 2**20
+_NEEDED = re.compile(r"PATH|HOME|TMPDIR|LANG|LC_.*|PYTHON.*|LD_LIBRARY_PATH|DYLD_.*|MALLOC_.*|COVERAGE_.*")
+"""Variables that a Python needs to start. What a package does there, it does without the deployment's secrets."""
 _ELEMENTS = {"float": "float32", "double": "float64"}
 
 
@@ -35,8 +37,7 @@ def inspect(path: Path) -> OnnxModel:
     Raises ModelRefused, in one line, where it does not load, takes too long, or kills ONNX Runtime.
     """
     seconds = seconds_to_load(path)
-    # What a package does here, it does without the deployment's credentials.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)}
     try:
         trial = subprocess.run(
             [sys.executable, "-P", onnx_trial.__file__, str(path)],

@@ -144,13 +144,16 @@ def test_a_model_that_kills_what_loads_it(tmp_path: Path, monkeypatch: pytest.Mo
     assert reason == "model.onnx does not load: ONNX Runtime came to its end over it (signal 11)"
 
 
-def test_a_model_is_loaded_without_the_deployments_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_loaded_without_the_deployments_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = tmp_path / "trial.py"
     trial.write_text("import json, os\nprint(json.dumps({'error': ' '.join(os.environ)}))")
     monkeypatch.setattr(onnx_model.onnx_trial, "__file__", str(trial))
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+    secrets = ["AWS_SECRET_ACCESS_KEY", "BATCH_PIPELINE_MODELS", "DAGSTER_PG_PASSWORD", "PASSWORD_OF_A_SERVICE"]
+    for name in secrets:
+        monkeypatch.setenv(name, "SECRET")
     (reason,) = inspect_package(package(tmp_path / "package", b"")).reasons
-    assert "AWS_" not in reason
+    assert "PATH" in reason
+    assert [name for name in secrets if name in reason] == []
 
 
 @settings(max_examples=30, deadline=None)
