@@ -18,6 +18,11 @@ GRACE_SECONDS = 60.0
 """A call that was told to end does so once its operator is done. One that is still there after so long never will."""
 STUCK = 70
 """The exit status of a process that ended itself because a call never came back."""
+_LEFT_OUT = (
+    "What is finished is kept; a service that is run again goes on from there, and leaves out the input that this "
+    "happens on."
+)
+_LONGER = "What is finished is kept. A model that needs longer to load has it by BATCH_PIPELINE_BATCH_SECONDS."
 
 
 class Endable(Protocol):
@@ -34,6 +39,8 @@ class Call:
     seconds: float
     deadline: float
     what: str
+    afterwards: str
+    """What comes of it where nothing ends it."""
     ended: bool = False
     """It was told to end."""
 
@@ -68,10 +75,10 @@ class TimeLimit:
 
     def begin(self, options: Endable, part: float, what: str = "a call of the model") -> Call:
         """Watches one call, which may take that part of the limit, until it is said to be at its end."""
-        return self._begin(options, self.seconds * part, what)
+        return self._begin(options, self.seconds * part, what, _LEFT_OUT)
 
-    def _begin(self, options: Endable, seconds: float, what: str) -> Call:
-        call = Call(options, seconds, time.monotonic() + seconds, what)
+    def _begin(self, options: Endable, seconds: float, what: str, afterwards: str) -> Call:
+        call = Call(options, seconds, time.monotonic() + seconds, what, afterwards)
         self._calls.add(call)
         if self._ending:
             call.ended = options.terminate = True
@@ -97,7 +104,7 @@ class TimeLimit:
 
         One that comes back, too late or not, has loaded.
         """
-        call = self._begin(_Deaf(), max(self.seconds, least), "the loading of the model")
+        call = self._begin(_Deaf(), max(self.seconds, least), "the loading of the model", _LONGER)
         try:
             yield
         finally:
@@ -117,8 +124,8 @@ class TimeLimit:
                     call.ended = call.options.terminate = True
                 elif call.ended and now > call.deadline + self._grace:
                     self._stuck(
-                        f"{call.what} took longer than {call.seconds:g} seconds and could not be ended: "
-                        "what it is in does not come back"
+                        f"{call.what} took longer than {call.seconds:.4g} seconds and could not be ended: "
+                        f"what it is in does not come back. {call.afterwards}"
                     )
                     return
 
@@ -133,9 +140,6 @@ class TimeLimit:
 
 def end_process(what: str) -> None:
     """Ends this process at once, whatever its threads are in."""
-    sys.stderr.write(
-        f"batch-pipeline: {what}. This process ends itself. What is finished is kept; a service that is run again "
-        "goes on from there, and leaves out the input that this happens on.\n"
-    )
+    sys.stderr.write(f"batch-pipeline: {what} This process ends itself.\n")
     sys.stderr.flush()
     os._exit(STUCK)
