@@ -28,6 +28,8 @@ _BLANK = re.compile(r"[\x00-\x20\x7f]")
 MAX_KEY_BYTES = 1024
 LONGEST_HOST = 253
 """Characters, as of any name in the DNS."""
+LONGEST_ADDRESS = 16 * 1024
+"""Characters: several times what the longest key and its signature come to, percent-encoded."""
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 4095
 _MOST_SHOWN = _MAX_PATH_BYTES + 300
 """Characters of a source: every location that there can be is shown whole."""
@@ -214,6 +216,8 @@ def _address(text: str, what: str) -> Source:
         raise _invalid(text, what, "is no valid address: it needs a host, and no user or password")
     if len(host) > LONGEST_HOST:
         raise _invalid(text, what, f"has a host of {len(host)} characters; {LONGEST_HOST} is the most")
+    if len(text) > LONGEST_ADDRESS:
+        raise _invalid(text, what, f"has {len(text)} characters; {LONGEST_ADDRESS} is the most")
     if _SIGNATURES & _parameters(text).keys():
         return ShareLink(text)
     return _unsigned(text, parts, host, what)

@@ -75,3 +75,13 @@ def test_long_hosts_make_long_lines_and_no_long_messages(tmp_path: Path) -> None
         assert (error["code"], len(error["message"]) < 500) == ("bad_source", True)
         assert "SECRET" not in error["message"]
     assert "has a host of 3900002 characters; 253 is the most" in summary.first_errors[0]["message"]
+
+
+def test_a_share_link_longer_than_any_key_makes_is_shown_shortened(tmp_path: Path) -> None:
+    place = Place.at(tmp_path)
+    link = f"https://b.s3.amazonaws.com/{'k' * 3_000_000}/a.csv?Signature=SECRET"
+    summary = place.run(input_path=place.manifest(link), error_threshold=1)
+    (error,) = summary.first_errors
+    assert f"has {len(link)} characters; 16384 is the most" in error["message"]
+    assert len(str(error)) < 10_000
+    assert "SECRET" not in str(error)
