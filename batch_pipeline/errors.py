@@ -8,6 +8,11 @@ LONGEST_OF_INPUT = 500
 """Characters of the message of one input's error: what an input holds is anyone's, and there may be millions."""
 
 
+def shortened(text: str, most: int) -> str:
+    """The text, with its end left out and `…` in its place where it has more than so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 class BatchPipelineError(Exception):
     """Something went wrong that we can name. The message is one line for the user, with no traceback needed."""
 
@@ -139,7 +144,7 @@ class InputFailed(BatchPipelineError):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        super().__init__(message if len(message) <= LONGEST_OF_INPUT else message[: LONGEST_OF_INPUT - 1] + "…")
+        super().__init__(shortened(message, LONGEST_OF_INPUT))
 
 
 # --- storage -------------------------------------------------------------------------------------------------

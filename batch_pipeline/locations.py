@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
-from batch_pipeline.errors import InvalidLocation
+from batch_pipeline.errors import InvalidLocation, shortened
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _BUCKET_HOST = re.compile(
@@ -252,7 +252,7 @@ def _parameter_name(pair: str) -> str:
 
 
 def _invalid(text: str, what: str, why: str) -> InvalidLocation:
-    return InvalidLocation(f"{what} {_shortened(shown(text), _MOST_SHOWN_BAD)!r} {why}")
+    return InvalidLocation(f"{what} {shortened(shown(text), _MOST_SHOWN_BAD)!r} {why}")
 
 
 def shown(text: str) -> str:
@@ -260,12 +260,8 @@ def shown(text: str) -> str:
     own = text.lower().startswith(("s3://", "obs://", "file://", "/"))
     signed = _SIGNED.search(text)
     if own and not signed:
-        return _shortened(text, _MOST_SHOWN)
+        return shortened(text, _MOST_SHOWN)
     unsigned = text[: signed.start()] if signed else text
     scheme, separator, rest = re.split(r"[?#]", unsigned, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return _shortened(f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}", _MOST_SHOWN)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return shortened(f"{scheme}{separator}{host if own else host.rpartition('@')[2]}{slash}{path}", _MOST_SHOWN)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch_pipeline.errors import ModelRefused
+from batch_pipeline.errors import ModelRefused, shortened
 from batch_pipeline.models import labels as label_rules
 from batch_pipeline.models import preprocessing
 from batch_pipeline.models.binder import try_to_bind
@@ -97,4 +97,4 @@ def _missing(model_file: str, names: Collection[str]) -> str:
 
 def _shortened(reason: str) -> str:
     """A reason repeats what it was given, which may be of any length."""
-    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"
+    return shortened(reason, _LONGEST_REASON)
