@@ -39,7 +39,8 @@ _REPEATED_KEYS = {
     "ListMultipartUploads": re.compile(rb"<(NextKeyMarker)>.*?</\1>", re.DOTALL),
 }
 """What nobody reads of the answers: XML, as these stores write it, has no room for every character of a key."""
-_CREDENTIALS_LIVE = timedelta(minutes=5)
+_CREDENTIALS_LIVE = timedelta(minutes=10)
+"""obstore asks for new ones five minutes before: had they less, ten times a second, while all requests wait."""
 _ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
 _NO_CREDENTIALS = "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 

@@ -16,6 +16,7 @@ from batch_pipeline.errors import AccessDenied, ObjectNotFound, StorageFailed, S
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import ObjectInfo, Storage
 from batch_pipeline.storage.composing import MIN_PART, plan
+from batch_pipeline.storage.connection import Connection
 from batch_pipeline.storage.timeouts import Timeouts
 from batch_pipeline_tests.conftest import S3Server
 
@@ -323,3 +324,24 @@ def denied(place: Location) -> list[str]:
         assert "wrong-secret" not in str(error.value)
         messages.append(str(error.value))
     return messages
+
+
+def test_credentials_are_not_asked_for_again_and_again(
+    storage: Storage, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests wait meanwhile."""
+    asked: list[float] = []
+    real = Connection._credentials
+
+    def counted(self: Connection) -> object:
+        asked.append(time.monotonic())
+        return real(self)
+
+    monkeypatch.setattr(Connection, "_credentials", counted)
+    place = Location(bucket, "a")
+    storage.write(place, b"plain")
+    before = len(asked)
+    for _ in range(4):
+        time.sleep(0.15)  # obstore leaves a tenth of a second between two questions
+        assert storage.read(place) == b"plain"
+    assert len(asked) == before
