@@ -70,22 +70,24 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
 
     Raises InputFailed (`row_too_long`) where one row is longer than LONGEST_ROW.
     """
-    last_end = _last_record_end if multiline else _last_line_end
     pending: list[bytes] = []
     held = 0
     for chunk in chunks:
         offset = 0
         while offset < len(chunk):
             # Rows with quotes are looked at from their beginning again: what is added is no less than what is held.
-            piece = _piece(chunk, offset, block_bytes, held if multiline else 0)
-            offset += len(piece)
+            end = _end_of_piece(chunk, offset, block_bytes, held if multiline else 0)
             if multiline:
-                piece, pending = b"".join([*pending, piece]), []
-            cut = last_end(piece)
-            if cut:
-                yield b"".join([*pending, memoryview(piece)[:cut]])  # copied once, not twice
-                pending = []
-            pending.append(piece[cut:])
+                block = b"".join([*pending, memoryview(chunk)[offset:end]])
+                cut = _last_record_end(block)
+                block, pending = block[:cut], [block[cut:]]
+            else:
+                cut = chunk.rfind(b"\n", offset, end) + 1 or offset
+                block = b"".join([*pending, memoryview(chunk)[offset:cut]]) if cut > offset else b""
+                pending = [chunk[cut:end]] if block else [*pending, chunk[offset:end]]
+            if block:
+                yield block
+            offset = end
             held = sum(map(len, pending))
             if held > LONGEST_ROW:
                 raise InputFailed("row_too_long", f"a row is longer than {LONGEST_ROW // 2**20} MiB")
@@ -93,12 +95,11 @@ def blocks(chunks: Iterable[bytes], *, multiline: bool, block_bytes: int = BLOCK
         yield b"".join(pending)
 
 
-def _piece(chunk: bytes, offset: int, most: int, least: int) -> bytes:
-    """The chunk from `offset` on: `most` bytes, or MOST_ROWS line ends where these are fewer, but not under `least`."""
-    piece = chunk[offset : offset + most]
-    if len(piece) <= MOST_ROWS:
-        return piece
-    return piece[: max(least, csv_regular.end_of_lines(piece, MOST_ROWS))]
+def _end_of_piece(chunk: bytes, offset: int, most: int, least: int) -> int:
+    """Where `most` bytes from `offset` on end, or MOST_ROWS line ends where these are fewer, but not under `least`."""
+    piece = memoryview(chunk)[offset : offset + most]
+    rows_end = csv_regular.end_of_lines(piece, MOST_ROWS) if len(piece) > MOST_ROWS else len(piece)
+    return min(offset + max(least, rows_end), offset + len(piece))
 
 
 def rows(block: bytes, *, multiline: bool) -> list[bytes]:
@@ -151,13 +152,9 @@ def without_line_end(row: bytes) -> bytes:
     return row[:-1].removesuffix(b"\r") if row.endswith(b"\n") else row
 
 
-def _last_line_end(block: bytes) -> int:
-    return block.rfind(b"\n") + 1
-
-
 def _last_record_end(block: bytes) -> int:
     if b'"' not in block:
-        return _last_line_end(block)
+        return block.rfind(b"\n") + 1
     if (end := csv_regular.last_row_end(block)) is not None:
         return end
     position = 0

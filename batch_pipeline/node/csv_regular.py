@@ -113,9 +113,11 @@ def regular(block: bytes, *, multiline: bool) -> Regular | None:
     if multiline and b'"' in block:
         return _of_whole_rows(block) if _is_utf8(block) and b"\r" not in block else None
     odd: dict[int, bytes] = {}
-    for find in (_not_utf8, _lone_returns, _unquotable, _misquoted):
+    has_returns = b"\r" in block
+    finders = [_not_utf8, *([_lone_returns] if has_returns else []), *(_OF_QUOTES if b'"' in block else [])]
+    for find in finders:
         block = _emptied(block, find(block), odd)
-    if b"\r" in block:
+    if has_returns:
         block = block.replace(b"\r\n", b"\n")
     count = _row_count(block)
     if block.startswith(b"\n") or 0 in odd or len(odd) * _ODD > count:
@@ -131,7 +133,7 @@ def last_row_end(block: bytes) -> int | None:
     return end if end and regular(block[:end], multiline=True) is not None else None
 
 
-def end_of_lines(block: bytes, count: int) -> int:
+def end_of_lines(block: bytes | memoryview, count: int) -> int:
     """Where the first `count` lines of a block end."""
     if _line_ends(block) <= count:
         return len(block)
@@ -163,8 +165,6 @@ def _not_utf8(block: bytes) -> Sequence[int]:
 
 def _lone_returns(block: bytes) -> Sequence[int]:
     """Numbers of the lines with a CR that is not before their LF."""
-    if b"\r" not in block:
-        return ()
     import numpy as np
 
     data = _bytes(block)
@@ -175,8 +175,6 @@ def _lone_returns(block: bytes) -> Sequence[int]:
 
 def _unquotable(block: bytes) -> Sequence[int]:
     """Numbers of the lines with an odd number of quotes."""
-    if b'"' not in block:
-        return ()
     import numpy as np
 
     lines, counts = np.unique(_lines_of(block, _places(_bytes(block), _QUOTE)), return_counts=True)
@@ -185,10 +183,11 @@ def _unquotable(block: bytes) -> Sequence[int]:
 
 def _misquoted(block: bytes) -> Sequence[int]:
     """Numbers of the lines with a quote in a wrong place, where every line has an even number of them."""
-    if b'"' not in block:
-        return ()
     data = _bytes(block)
     return _numbers(_lines_of(block, _misplaced(data, _places(data, _QUOTE))))
+
+
+_OF_QUOTES = (_unquotable, _misquoted)
 
 
 def _misplaced(data: Array, quotes: Array) -> Array:
@@ -242,7 +241,7 @@ def _row_count(block: bytes) -> int:
     return _line_ends(block) + (not block.endswith(b"\n"))
 
 
-def _line_ends(block: bytes) -> int:
+def _line_ends(block: bytes | memoryview) -> int:
     import numpy as np
 
     return int(np.count_nonzero(_bytes(block) == _LF))  # several times quicker than bytes.count
@@ -260,7 +259,7 @@ def _places(data: Array, byte: int) -> Array:
     return places
 
 
-def _bytes(block: bytes) -> Array:
+def _bytes(block: bytes | memoryview) -> Array:
     import numpy as np
 
     return np.frombuffer(block, dtype=np.uint8)
