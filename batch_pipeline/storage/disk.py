@@ -22,6 +22,8 @@ from batch_pipeline.storage.retries import check_permission
 
 ASKED_LATELY = 0.5
 """Seconds. A permission that was asked for longer ago is asked for again once there is nothing left to wait for."""
+_BUFFER = 64 * 1024
+"""Bytes. Python would ask the system for two more things to find out how many."""
 _UNFINISHED = re.compile(r"\.batch-pipeline-[0-9a-f]{32}\.unfinished")
 
 
@@ -43,7 +45,7 @@ class Disk:
         with _disk_errors(location):
             path = _path(location)
             _head(location, path)
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
         if location.root is not None and not _is_at(path, file.fileno()):
             file.close()
             raise _led_out(location)
@@ -70,7 +72,7 @@ class Disk:
                 try:
                     file.write(data)
                     _make_durable(file)
-                    return self._publish(Path(file.name), location, if_absent, if_match)
+                    return self._publish(file, location, if_absent, if_match)
                 finally:
                     Path(file.name).unlink(missing_ok=True)
 
@@ -104,7 +106,7 @@ class Disk:
             found = [path for path in _path(folder).rglob(".batch-pipeline-*") if _UNFINISHED.fullmatch(path.name)]
             return sum(_drop(path) for path in found)
 
-    def _publish(self, unfinished: Path, location: Location, if_absent: bool, if_match: str | None) -> str:
+    def _publish(self, unfinished: BinaryIO, location: Location, if_absent: bool, if_match: str | None) -> str:
         """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
         path = _path(location, itself=True)
         with _permitted_in(path.parent) as folder:
@@ -114,8 +116,8 @@ class Disk:
                 raise changed(location)
             if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
                 raise changed(location)
-            os.replace(unfinished.name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-            return _info(location, os.stat(path.name, dir_fd=folder, follow_symlinks=False)).etag
+            os.replace(Path(unfinished.name).name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            return _info(location, os.fstat(unfinished.fileno())).etag
 
 
 class _DiskWriter(Writer):
@@ -132,7 +134,7 @@ class _DiskWriter(Writer):
     def _complete(self) -> str:
         with _disk_errors(self._location), _taken_names(self._location):
             _make_durable(self._file)
-            etag = self._disk._publish(Path(self._file.name), self._location, False, None)
+            etag = self._disk._publish(self._file, self._location, False, None)
             self._file.close()
             return etag
 
@@ -146,14 +148,35 @@ def _path(location: Location, *, itself: bool = False) -> Path:
     """Where it is on the disk. No link leads out of the folder it was named below; `itself`: it may be one itself."""
     if location.unusable is not None:
         raise StorageFailed(f"{location!r} can't be a local file: {location.unusable[1]}")
-    path = Path("/" + location.key)
+    path = f"/{location.key}"
     if location.root is None:
-        return path
+        return Path(path)
     # What is used from here on has no link in it. Where one is put in its place later, `_is_at` tells.
-    real = Path(os.path.realpath(path.parent)) / path.name if itself else Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath("/" + location.root)):
+    folder, _, name = path.rstrip("/").rpartition("/")
+    real = f"{_without_links(f'{folder}/')}/{name}" if itself else _without_links(path)
+    if not f"{real}/".startswith(f"{_without_links(f'/{location.root}')}/"):
         raise _led_out(location)
-    return real
+    return Path(real or "/")
+
+
+def _without_links(path: str) -> str:
+    """As os.path.realpath has it, which asks for each folder on the way, but for a `/` at the end, which is left out.
+
+    Linux says it of an open file at once.
+    """
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, AttributeError):  # it is not there, or this is no Linux
+        return os.path.realpath(path).rstrip("/")
+    try:
+        real = str(Path(f"/proc/self/fd/{handle}").readlink())
+    except FileNotFoundError:
+        real = os.path.realpath(path)
+    finally:
+        os.close(handle)
+    if real.endswith(" (deleted)") and not os.path.lexists(real):  # as what was deleted just now is called
+        real = os.path.realpath(path)
+    return real.rstrip("/")
 
 
 def _led_out(location: Location) -> AccessDenied:
@@ -251,7 +274,7 @@ def _started(path: Path, location: Location) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         unfinished = path.parent / f".batch-pipeline-{uuid4().hex}.unfinished"
-        file = unfinished.open("xb")
+        file = unfinished.open("xb", buffering=_BUFFER)
         if location.root is not None and not _is_at(unfinished, file.fileno()):
             Path(f"/proc/self/fd/{file.fileno()}").resolve().unlink()
             file.close()
