@@ -152,12 +152,16 @@ class BatchingEngine:
                     piece.answer.set_result(answer)
 
     def _next_batch(self) -> tuple[list[_Piece], bool]:
-        """What waits now, up to a batch: the engine never waits for a batch to fill. True at the end of all."""
+        """What waits now, up to a batch: the engine never waits for a batch to fill. True at the end of all.
+
+        No more than this lane's share, so that none has much to do where the others have nothing left.
+        """
         first = self._waiting.get()
         if first is None:
             return [], True
         pieces, rows = [first], first.rows
-        while not self._rule.whole and rows < self._size.rows:
+        share = 1 if self._rule.whole else -(-(1 + self._waiting.qsize()) // self._engine.lanes)
+        while len(pieces) < share and rows < self._size.rows:
             try:
                 piece = self._waiting.get_nowait()
             except queue.Empty:

@@ -19,7 +19,9 @@ from batch_pipeline.node.time_limit import TimeLimit
 
 ROWS_A_BATCH = 2048, 4096
 FILES_A_BATCH = 1, 32
-"""In one call of the model: in the first one, and at most. On CPUs an image alone is as quick as among others."""
+"""In one call of the model: in the first one, and at most."""
+FILES_A_BATCH_ON_CPU = 1, 8
+"""More of them are no quicker there, and take more memory."""
 ROWS_AT_ONCE = 4
 """ONNX Runtime's CPU kernels that are built for every processor compute so many numbers at once."""
 SAMPLED = 3
@@ -33,6 +35,7 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
     """
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
+    on_cpu = tuple(job.providers) == CPU
     with ExitStack() as stack:
         limit = stack.enter_context(TimeLimit(job.batch_seconds))
         if engine is None:
@@ -45,13 +48,13 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
                 maps=[leaf.output for leaf in binding.response if leaf.form == "map"],
             )
             binding = _with_keys(binding, loaded.keys)
-        batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding)))
+        batching = stack.enter_context(BatchingEngine(engine, batch_rule(binding, on_cpu=on_cpu)))
         pool = stack.enter_context(ThreadPoolExecutor(job.threads + 1, thread_name_prefix="parse"))
         stack.enter_context(_stopped_by_interrupt(batching))
         sample = Sample(samples)
         if binding.kind == "file":
             # On CPUs what decodes and what computes take the same cores: one thread each does both in turn.
-            decoders = None if tuple(job.providers) == CPU else pool
+            decoders = None if on_cpu else pool
             yield FileWork(binding, load(job.model_folder), batching, decoders, sample, limit)
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
@@ -74,12 +77,12 @@ def _with_keys(binding: Binding, keys: Mapping[str, tuple[str, ...]]) -> Binding
     return replace(binding, response=tuple(replace(leaf, keys=keys.get(leaf.output)) for leaf in binding.response))
 
 
-def batch_rule(binding: Binding) -> BatchRule:
+def batch_rule(binding: Binding, *, on_cpu: bool) -> BatchRule:
     """How this binding's rows go into calls of the model."""
     file = binding.file
     raw = file is not None and file.form == "bytes"
     whole = raw and file is not None and file.tensor.element != "string"
     ranks = {"scalar": None, "array": 2, "matrix": 3}
     ranked = {leaf.output: rank for leaf in binding.response if (rank := ranks.get(leaf.form)) is not None}
-    first, most = ROWS_A_BATCH if file is None else FILES_A_BATCH
+    first, most = ROWS_A_BATCH if file is None else FILES_A_BATCH_ON_CPU if on_cpu else FILES_A_BATCH
     return BatchRule(most, binding.batch, first, ROWS_AT_ONCE if file is None else 1, whole, ranked)

@@ -10,7 +10,7 @@ from batch_pipeline.node.batch_size import BatchSize
 
 
 def settled(size: BatchSize, seconds: Callable[[int], float]) -> int:
-    for _ in range(100):
+    for _ in range(500):
         size.took(size.rows, seconds(size.rows))
     return size.rows
 
@@ -34,10 +34,28 @@ def test_calls_that_are_not_nearly_full_say_nothing() -> None:
     assert size.rows == 8
 
 
-def test_the_first_calls_of_a_size_do_not_decide_alone() -> None:
+def test_a_size_and_its_double_are_tried_in_turn() -> None:
     size = BatchSize(8, 16)
-    size.took(8, 1.0)
+    tried = []
+    for seconds in range(6, 0, -1):  # all becomes quicker meanwhile, which says nothing for the one that comes later
+        tried.append(size.rows)
+        size.took(size.rows, size.rows * float(seconds))
+    assert tried == [8, 16, 8, 16, 8, 16]
+
+
+def test_slow_calls_to_begin_with_speak_for_no_larger_size() -> None:
+    size = BatchSize(8, 1024)
+    for number in range(500):
+        size.took(size.rows, size.rows * (3.0 if number < 8 else 1.0))
     assert size.rows == 8
+
+
+def test_calls_that_never_fill_decide_nothing() -> None:
+    size = BatchSize(8, 1024)
+    for _ in range(500):
+        size.took(5, 0.001)
+    size.took(16, 0.001)
+    assert size.rows == 16
 
 
 def test_where_memory_ran_out_it_grows_no_more() -> None:
