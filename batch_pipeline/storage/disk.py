@@ -162,21 +162,22 @@ def _path(location: Location, *, itself: bool = False) -> Path:
 def _without_links(path: str) -> str:
     """As os.path.realpath has it, which asks for each folder on the way, but for a `/` at the end, which is left out.
 
-    Linux says it of an open file at once.
+    Linux says it of an open file at once. That is believed where it is what was asked for: what it says of others may
+    have links in it, or be a text like `x (deleted)`.
     """
+    plain = path.rstrip("/")
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, AttributeError):  # it is not there, or this is no Linux
         return os.path.realpath(path).rstrip("/")
     try:
-        real = str(Path(f"/proc/self/fd/{handle}").readlink())
+        if os.readlink(f"/proc/self/fd/{handle}").rstrip("/") == plain:  # noqa: PTH115  a Path takes longer than all else
+            return plain
     except FileNotFoundError:
-        real = os.path.realpath(path)
+        pass
     finally:
         os.close(handle)
-    if real.endswith(" (deleted)") and not os.path.lexists(real):  # as what was deleted just now is called
-        real = os.path.realpath(path)
-    return real.rstrip("/")
+    return os.path.realpath(path).rstrip("/")
 
 
 def _led_out(location: Location) -> AccessDenied:

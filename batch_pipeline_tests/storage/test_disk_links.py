@@ -55,6 +55,26 @@ def test_a_listing_can_go_on_without_the_links_that_lead_out(disk: Storage, insi
     assert sorted(refused) == [at(inside).child(name).uri for name in ("a/", "b", "c/d/")]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc")
+def test_what_the_system_says_of_a_deleted_place_is_not_taken_for_another(disk: Storage, inside: Path) -> None:
+    """/proc calls it `x (deleted)`, which may be the name of something else."""
+    (inside / "x").mkdir()
+    handle = os.open(inside / "x", os.O_RDONLY)
+    try:
+        (inside / "x").rmdir()
+        (inside / "x (deleted)").symlink_to("../outside")
+        (inside / "link").symlink_to(f"/proc/{os.getpid()}/fd/{handle}")
+        secret = at(inside).child("link/secret")
+        for look in (disk.head, disk.read, lambda place: disk.delete([place])):
+            with pytest.raises(AccessDenied):
+                look(secret)
+        with pytest.raises(AccessDenied):
+            list(disk.list(at(inside).child("link/")))
+    finally:
+        os.close(handle)
+    assert (inside.parent / "outside/secret").exists()
+
+
 SWAPPING = """
 import ctypes, sys
 swap, exchange = ctypes.CDLL(None).renameat2, 2
