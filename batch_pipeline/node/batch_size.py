@@ -9,6 +9,8 @@ _TRIES = 8
 """Calls of each of two sizes. Of either the quickest counts."""
 _WORSE = 1.02
 """No larger size is tried after one where a row takes so much more of its time than at half the size."""
+_TICK = 1e-9
+"""Seconds: less than any call takes, and more than nothing, which a coarse clock may say."""
 _ALIKE = 1.03
 """The smallest size is kept of those where a row takes at most so much of the time that it takes at the quickest."""
 
@@ -55,7 +57,7 @@ class BatchSize:
                 return
             size = self._smaller if rows <= self._smaller else self._larger
             known = self._took[size]
-            self._took[size] = _Took(known.calls + 1, min(known.least, seconds / rows))
+            self._took[size] = _Took(known.calls + 1, min(known.least, max(seconds, _TICK) / rows))
             if all(known.calls >= _TRIES for known in self._took.values()):
                 self._go_on()
 

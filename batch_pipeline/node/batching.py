@@ -154,13 +154,15 @@ class BatchingEngine:
     def _next_batch(self) -> tuple[list[_Piece], bool]:
         """What waits now, up to a batch: the engine never waits for a batch to fill. True at the end of all.
 
-        No more than this lane's share, so that none has much to do where the others have nothing left.
+        No more than this lane's share, so that none has much to do where the others have nothing left. What is to be
+        full costs as much where it is not.
         """
         first = self._waiting.get()
         if first is None:
             return [], True
         pieces, rows = [first], first.rows
-        share = 1 if self._rule.whole else -(-(1 + self._waiting.qsize()) // self._engine.lanes)
+        lanes = 1 if self._rule.fixed is not None else self._engine.lanes
+        share = 1 if self._rule.whole else -(-(1 + self._waiting.qsize()) // lanes)
         while len(pieces) < share and rows < self._size.rows:
             try:
                 piece = self._waiting.get_nowait()

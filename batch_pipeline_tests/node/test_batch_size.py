@@ -66,3 +66,7 @@ def test_where_memory_ran_out_it_grows_no_more() -> None:
     assert settled(size, lambda _: 0.001) == 64
     size.too_many(1)
     assert size.rows == 1
+
+
+def test_a_clock_that_sees_no_time_pass_does_no_harm() -> None:
+    assert settled(BatchSize(8, 16), lambda _: 0.0) in (8, 16)

@@ -143,6 +143,29 @@ def test_a_batch_that_finds_no_memory_is_halved_and_the_next_ones_are_no_larger(
     assert engine.calls == [16, 8, *[4] * 16]
 
 
+class Wide(Hungry):
+    """One with two lanes, and room for all."""
+
+    lanes = 2
+
+    def __init__(self) -> None:
+        super().__init__(1000)
+
+
+@pytest.mark.parametrize(("rule", "calls"), [(BatchRule(most=64), 8), (BatchRule(most=16, fixed=16), 2)])
+def test_a_lane_takes_its_share_of_what_waits_and_all_of_it_where_calls_must_be_full(
+    rule: BatchRule, calls: int
+) -> None:
+    engine = Wide()
+    batching = BatchingEngine(engine, rule)
+    answers = [batching.submit({"x": np.array([number], np.float32)}, 1) for number in range(16)]
+    with batching:
+        found = [float(answer.result().outputs["y"][0]) for answer in answers]
+    assert found == [2.0 * number for number in range(16)]
+    assert len(engine.calls) <= calls
+    assert rule.fixed is not None or max(engine.calls) <= 8
+
+
 class Slow:
     """An engine whose first call takes until it is let go on."""
 
