@@ -107,17 +107,41 @@ class Disk:
             return sum(_drop(path) for path in found)
 
     def _publish(self, unfinished: BinaryIO, location: Location, if_absent: bool, if_match: str | None) -> str:
-        """Give the finished file its name. A lock on its folder makes the look and the rename one step."""
-        path = _path(location, itself=True)
-        with _permitted_in(path.parent) as folder:
-            if location.root is not None and not _is_at(path.parent, folder):
-                raise _led_out(location)
-            if if_absent and os.path.lexists(path):
-                raise changed(location)
-            if if_match is not None and (not path.is_file() or _info(location, path.stat()).etag != if_match):
-                raise changed(location)
-            os.replace(Path(unfinished.name).name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-            return _info(location, os.fstat(unfinished.fileno())).etag
+        """Give the finished file its name. A lock on its folder makes the look and the rename one step.
+
+        The permission is asked for before that, as what is asked may write in that folder, and again where it was not
+        just now: this process may have been asleep while it waited.
+        """
+        path, name = _path(location, itself=True), Path(unfinished.name).name
+        while True:
+            check_permission()
+            asked = time.time()
+            with _locked(path.parent) as folder:
+                led_out = location.root is not None and not _is_at(path.parent, folder)
+                other = if_absent and os.path.lexists(path)
+                if if_match is not None:
+                    other = not path.is_file() or _info(location, path.stat()).etag != if_match
+                if abs(time.time() - asked) >= ASKED_LATELY:
+                    continue
+                if led_out:
+                    raise _led_out(location)
+                if other:
+                    raise changed(location)
+                os.replace(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            etag = _info(location, os.fstat(unfinished.fileno())).etag
+            if abs(time.time() - asked) >= ASKED_LATELY:
+                self._permit_or_withdraw(path, location, etag)
+            return etag
+
+    def _permit_or_withdraw(self, path: Path, location: Location, etag: str) -> None:
+        """For what was asleep right before the rename: nobody can look at the clock and rename in one step."""
+        try:
+            check_permission()
+        except BaseException:
+            with _locked(path.parent):
+                if path.is_file() and _info(location, path.stat()).etag == etag:
+                    path.unlink()
+            raise
 
 
 class _DiskWriter(Writer):
@@ -312,19 +336,6 @@ def _locked(folder: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _permitted_in(folder: Path) -> Iterator[int]:
-    """Holds the lock of a folder with a permission that was asked for just before: this process may have been asleep
-    while it waited. Not under the lock, as what is asked may write in that folder."""
-    while True:
-        check_permission()
-        asked = time.time()
-        with _locked(folder) as handle:
-            if abs(time.time() - asked) < ASKED_LATELY:
-                yield handle
-                return
 
 
 @contextmanager

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch_pipeline.errors import ObjectNotFound, OwnershipLost
 from batch_pipeline.locations import Location
 from batch_pipeline.storage import Storage
+from batch_pipeline.storage.disk import ASKED_LATELY
 from batch_pipeline.storage.guarded import GuardedStorage
 from batch_pipeline_tests.conftest import S3Server
 from batch_pipeline_tests.faults.proxy import Ask, Fault, FaultyServer, Script, faulty_proxy
@@ -118,3 +122,21 @@ def _nothing_left(place: Location) -> None:
         storage.head(place)
     if place.scheme == "s3":
         assert not storage.connection.client.list_multipart_uploads(Bucket=place.bucket).get("Uploads")
+
+
+def test_what_appeared_after_a_sleep_is_taken_back(
+    tmp_path: Path, permission: Permission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may be stopped right before it renames, and come back when it has lost the permission."""
+    rename = os.replace
+
+    def asleep(*args: Any, **options: Any) -> None:
+        permission.lost = True
+        time.sleep(1.5 * ASKED_LATELY)
+        rename(*args, **options)
+
+    monkeypatch.setattr(os, "replace", asleep)
+    storage = GuardedStorage(Storage(allow_local=True), permission.check)
+    with pytest.raises(OwnershipLost):
+        storage.write(Location("", f"{tmp_path}/late".removeprefix("/"), "file"), b"late")
+    assert list(tmp_path.iterdir()) == []
