@@ -8,7 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -138,7 +138,7 @@ class Disk:
         try:
             check_permission()
         except BaseException:
-            with _locked(path.parent):
+            with suppress(FileNotFoundError), _locked(path.parent):  # gone with its folder, or by itself
                 if path.is_file() and _info(location, path.stat()).etag == etag:
                     path.unlink()
             raise
