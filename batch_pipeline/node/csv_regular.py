@@ -19,6 +19,9 @@ _COMMA, _LF, _CR, _QUOTE = b',\n\r"'
 _ODD = 8
 """Where more than one line in so many is odd, the block is not worth making regular."""
 
+_STRIP = 1024 * 1024
+"""Bytes that stay in a processor's cache while they are looked at."""
+
 WIDEST = 10_000
 """Fields of the first row, for each of which a fast reader makes a column, be it taken or not."""
 
@@ -242,9 +245,15 @@ def _row_count(block: bytes) -> int:
 
 
 def _line_ends(block: bytes | memoryview) -> int:
+    """Several times quicker than bytes.count, and without as many bytes again."""
     import numpy as np
 
-    return int(np.count_nonzero(_bytes(block) == _LF))  # several times quicker than bytes.count
+    data, is_end = _bytes(block), np.empty(min(_STRIP, len(block)), dtype=bool)
+    count = 0
+    for start in range(0, len(data), _STRIP):
+        strip = data[start : start + _STRIP]
+        count += int(np.count_nonzero(np.equal(strip, _LF, out=is_end[: len(strip)])))
+    return count
 
 
 def _end_of_line(block: bytes) -> int:

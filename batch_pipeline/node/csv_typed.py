@@ -110,10 +110,11 @@ def _rows(frame: pl.DataFrame, tensor: TensorColumns, doubtful: _Doubtful) -> Ar
     import polars as pl
 
     if tensor.is_one_block:
-        # Under names of its own, as one column of the CSV may be taken more than once.
-        columns = enumerate(frame[str(column.index)] for column in tensor.columns)
-        block = pl.DataFrame([series.alias(str(place)) for place, series in columns]).to_numpy(order="c")
-        return _floats(block, tensor.columns, doubtful)
+        names = [str(column.index) for column in tensor.columns]
+        if frame.columns != names:
+            # Under names of its own, as one column of the CSV may be taken more than once.
+            frame = pl.DataFrame([frame[name].alias(str(place)) for place, name in enumerate(names)])
+        return _floats(frame.to_numpy(order="c"), tensor.columns, doubtful)
     arrays = [_values(frame[str(column.index)], column, doubtful) for column in tensor.columns]
     return tensor.side_by_side(arrays)
 

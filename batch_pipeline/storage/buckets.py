@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _LARGE = 2**20
 """Bytes. obstore wants an answer so and so long after it began to send, whatever the line; boto3 waits for each piece
 of it."""
+_BEGINNING = 2 * 2**20
+"""Bytes of a large object that are asked for first, so that work on them can begin while the rest is on its way."""
 _ODD = re.compile(r"[\x00-\x1f\x7f]|//|^/|/$|(?:^|/)\.{1,2}(?:/|$)")
 _NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 
@@ -49,7 +51,7 @@ class Buckets:
         if (start, end) == (0, None) and if_match is not None and size is not None and size <= CHUNK_BYTES:
             size, etag, first = self._get(location, 0, None, if_match)
         else:
-            size, etag, first = self._first(location, start, end, if_match)
+            size, etag, first = self._first(location, start, end, if_match, _first_bytes(start, end, size))
         stop = size if end is None else min(end, size)
         return Stream(size, etag, self._chunks(location, first, start, stop, etag))
 
@@ -134,9 +136,11 @@ class Buckets:
     def start_upload(self, location: Location) -> Upload:
         return Upload(self._connection.client, location)
 
-    def _first(self, location: Location, start: int, end: int | None, if_match: str | None) -> tuple[int, str, bytes]:
-        """Size, ETag and first chunk of an object of which nothing is known; a small one costs this one request."""
-        stop = start + CHUNK_BYTES if end is None else min(end, start + CHUNK_BYTES)
+    def _first(
+        self, location: Location, start: int, end: int | None, if_match: str | None, most: int
+    ) -> tuple[int, str, bytes]:
+        """Size, ETag and first chunk, of at most so many bytes; a small object costs this one request."""
+        stop = start + most if end is None else min(end, start + most)
         if stop <= start:
             info = self.head(location)
             return _matching(info, if_match).size, info.etag, b""
@@ -308,6 +312,14 @@ class _BucketWriter(Writer):
     def _abort(self) -> None:
         if self._upload is not None:
             self._upload.abort()
+
+
+def _first_bytes(start: int, end: int | None, size: int | None) -> int:
+    """How much of the bytes [start, end) of an object of this size to ask for first."""
+    if size is None:
+        return CHUNK_BYTES
+    wanted = (size if end is None else min(end, size)) - start
+    return _BEGINNING if wanted > CHUNK_BYTES else CHUNK_BYTES
 
 
 def _matching(info: ObjectInfo, etag: str | None) -> ObjectInfo:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import InputFailed
-from batch_pipeline.node import csv_blocks
+from batch_pipeline.node import csv_blocks, csv_regular
 
 CONTENT = st.text(alphabet='a,"\n\r1', max_size=60).map(str.encode)
 
@@ -77,6 +77,15 @@ def test_a_row_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputFailed) as refused:
         list(csv_blocks.blocks([b"x" * 30] * 4, multiline=False, block_bytes=20))
     assert refused.value.code == "row_too_long"
+
+
+@pytest.mark.parametrize("size", [1, 2**16 + 1, 2**18 - 1, 2**18, 2**18 + 1, 2**20 + 7])
+def test_line_ends_are_counted_in_blocks_of_any_size(size: int) -> None:
+    for block in (b"\n" * size, (b"1,2\n" * size)[:size], b"x" * (size - 1) + b"\n", b"\n" + b"x" * (size - 1)):
+        ends = block.count(b"\n")
+        assert csv_regular.end_of_lines(block, ends) == size
+        if ends > 1:
+            assert csv_regular.end_of_lines(block, ends - 1) == block.rfind(b"\n", 0, block.rfind(b"\n")) + 1
 
 
 def test_the_first_rows_of_a_block() -> None:

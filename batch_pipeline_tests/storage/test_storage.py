@@ -158,6 +158,21 @@ def test_streams_come_in_bounded_chunks(storage: Storage, folder: Location) -> N
         assert stream.read() == data[100 : CHUNK_BYTES + 200]
 
 
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, None), (1, None), (0, CHUNK_BYTES + 1), (5, CHUNK_BYTES + 5), (2 * CHUNK_BYTES, None)]
+)
+def test_the_beginning_of_what_is_known_to_be_large_comes_before_all_of_a_chunk(
+    storage: Storage, folder: Location, start: int, end: int | None
+) -> None:
+    place, data = folder.child("large"), os.urandom(2 * CHUNK_BYTES + 100)
+    etag = storage.write(place, data)
+    with storage.open(place, start, end, etag, size=len(data)) as stream:
+        chunks = list(stream)
+    assert b"".join(chunks) == data[start:end]
+    is_large = len(data[start:end]) > CHUNK_BYTES and folder.scheme == "s3"
+    assert len(chunks[0]) == min(2 * 2**20 if is_large else CHUNK_BYTES, len(data[start:end]))
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
 def test_an_object_of_known_size_is_still_read_whole_and_as_the_version_that_was_known(
     storage: Storage, folder: Location, size: int
