@@ -33,6 +33,7 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
 
     Where the block is interrupted, the calls that are under way are ended, so that no thread is waited for.
     """
+    _acquaint_polars_with_numpy()
     binding = job.binding
     outputs = [leaf.output for leaf in binding.response]
     on_cpu = tuple(job.providers) == CPU
@@ -59,6 +60,15 @@ def opened_work(job: NodeJob, *, samples: int = SAMPLED, engine: Engine | None =
         else:
             assert job.mapping is not None, "a JSON API has a mapping"
             yield CsvWork(binding, job.mapping, job.csv, job.join_input, batching, pool, sample)
+
+
+def _acquaint_polars_with_numpy() -> None:
+    """Polars imports NumPy when it first meets an array of it. Where two threads do so at once, it fails: what stands
+    in for NumPy until then is overwritten with NumPy's attributes, its own `_globals` included."""
+    import numpy as np
+    import polars as pl
+
+    pl.Series(np.empty(0))
 
 
 @contextmanager
